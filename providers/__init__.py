@@ -1,0 +1,1 @@
+"""Where bytes come from: one small class per kind of source."""

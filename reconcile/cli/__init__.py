@@ -1,0 +1,1 @@
+"""The engine: spec files in, plans and applied models out."""

@@ -1,0 +1,1 @@
+"""The shipped specs and JSON Schemas, as package data."""
