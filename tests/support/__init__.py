@@ -1,0 +1,1 @@
+"""What several tests share. Importable as `support` (see `pythonpath` in pyproject.toml)."""
