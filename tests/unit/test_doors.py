@@ -23,6 +23,7 @@ LEVELS: tuple[tuple[str, int], ...] = (
     ("reconcile/doctor", 5),
     ("reconcile/schema*", 5),
     ("reconcile/version", 0),
+    ("reconcile/quantities", 0),
     ("reconcile/model", 0),
     ("reconcile/errors", 0),
     ("reconcile/names", 0),
