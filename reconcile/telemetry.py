@@ -28,6 +28,7 @@ __all__ = [
     "Silent",
     "Span",
     "configure",
+    "emit",
     "shutdown",
     "span",
 ]
@@ -72,6 +73,11 @@ class Silent:
         """Do nothing."""
 
 
+def emit(sink: EventSink, kind: EventKind, **fields: object) -> None:
+    """Tell `sink` one event."""
+    sink.emit(Event(kind, fields))
+
+
 class Span:
     """One timed piece of work. Ids are those of W3C trace context."""
 
@@ -88,14 +94,14 @@ class Span:
         self.set(**attributes)
 
     def set(self, **attributes: object) -> None:
-        """Add attributes: `bytes=3` becomes `wanrec.bytes`; None says nothing and is dropped."""
+        """Add attributes: `bytes=3` is short for `wanrec.bytes`; None says nothing."""
         for name, value in attributes.items():
             if value is None:
                 continue
+            key = name if "." in name else f"wanrec.{name}"
             plain = value if isinstance(value, (bool, int, float)) else str(value)
-            self.attributes[f"wanrec.{name}"] = (
-                _redacted(plain) if name == "source" and isinstance(plain, str) else plain
-            )
+            secret = key == "wanrec.source" and isinstance(plain, str)
+            self.attributes[key] = _redacted(str(plain)) if secret else plain
 
     def fail(self, error: BaseException) -> None:
         """Mark the work as failed: `error.type` is the error code, else the exception's class."""
