@@ -1,0 +1,318 @@
+"""The provider seam: one source of model files, behind few abstract methods.
+
+A `Provider` is made for one source URL and one context. Its public methods are templates: they
+check names and limits, refuse the network when offline, and turn every foreign exception into a
+`WanrecError` that names the source without secrets. Concrete classes implement the underscored
+methods and know nothing of hashing, retries, failover or the disk below the root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import errno
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Self
+
+import attrs
+
+from wanrec.providers.limits import Limits
+from wanrec.providers.source_url import SourceUrl, redacted
+from wanrec.reconcile.errors import ErrorCode, WanrecError
+from wanrec.reconcile.names import check_path
+
+__all__ = [
+    "Body",
+    "CatalogueEntry",
+    "Located",
+    "Provider",
+    "ProviderContext",
+    "SourceHealth",
+    "TransferEvent",
+]
+
+
+class TransferEvent(enum.StrEnum):
+    """What a transfer reports while it runs. Values are the contract's event words."""
+
+    PROGRESS = "action_progress"
+    RETRY = "action_retry"
+    FAILOVER = "action_failover"
+
+
+@attrs.frozen(kw_only=True)
+class ProviderContext:
+    """What a provider needs to know besides its URL.
+
+    Attributes:
+        base: folder of the spec file; relative local sources start here.
+        local_root: where relative local sources start instead, when set.
+        offline: no network at all.
+        allow_http: plain http:// beyond loopback is allowed.
+        environ: the environment; may hold secrets, never printed.
+        limits: bounds on time, size and number.
+    """
+
+    base: Path
+    local_root: Path | None = None
+    offline: bool = False
+    allow_http: bool = False
+    environ: Mapping[str, str] = attrs.field(factory=dict, eq=False, repr=False)
+    limits: Limits = attrs.field(factory=Limits, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class Located:
+    """Where one file is, as far as the source said so without being asked for its bytes.
+
+    Attributes:
+        source: the source URL without secrets; what state and events may hold.
+        path: the file's path at the source.
+        size: bytes, or None when it is not known before the first answer.
+        etag: the validator to pin, or None.
+        revision: commit or version the bytes belong to, or None.
+        sha256: what the source says the content is; a hint, never the identity of the spec.
+        local_path: a file of this machine to read directly, or None.
+        url: where ranges are asked for; may hold a signature, never printed.
+        headers: request headers; may hold a token, never printed.
+    """
+
+    source: str
+    path: str
+    size: int | None = None
+    etag: str | None = None
+    revision: str | None = None
+    sha256: str | None = None
+    local_path: Path | None = None
+    url: str | None = attrs.field(default=None, repr=False)
+    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class CatalogueEntry:
+    """One file of a source's listing. `blob_id` is the source's own content id (git, S3)."""
+
+    path: str
+    size: int
+    sha256: str | None = None
+    etag: str | None = None
+    blob_id: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class SourceHealth:
+    """The answer of `check`: usable or not, and what to do about it."""
+
+    source: str
+    ok: bool
+    code: ErrorCode | None = None
+    detail: str = ""
+    hint: str = ""
+
+
+class Body(ABC):
+    """Bytes of one answer: a context manager that is read once, front to back.
+
+    Attributes:
+        start: offset of the first byte in the file.
+        stop: offset after the last byte, or None when the source did not say.
+        total: size of the whole file, or None when the source did not say.
+        etag: validator of this answer, or None.
+        whole: True when the source sent the whole file though a range was asked for.
+    """
+
+    start: int = 0
+    stop: int | None = None
+    total: int | None = None
+    etag: str | None = None
+    whole: bool = False
+
+    @abstractmethod
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill part of the buffer; 0 is the end of the answer."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the file or connection; safe to call twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Provider(ABC):
+    """One source. Thread-safe: `locate` and `open_range` are called from several threads.
+
+    Attributes:
+        needs_network: refused with OFFLINE when the context says so.
+        gives_local_paths: `locate` returns a `local_path` that the transfer may copy itself.
+    """
+
+    needs_network: ClassVar[bool] = True
+    gives_local_paths: ClassVar[bool] = False
+
+    def __init__(self, url: SourceUrl, context: ProviderContext) -> None:
+        self.url = url
+        self.context = context
+        self.name = redacted(url.text)
+
+    def locate(self, path: str, *, probe: bool = False) -> Located:
+        """Say where a file is. Without `probe` no request is made when none is needed.
+
+        Raises:
+            WanrecError: UNSAFE_PATH, PATH_TOO_LONG, OFFLINE, NOT_FOUND_AT_SOURCE, AUTH_FAIL or
+                another source code.
+        """
+        fault = check_path(path)
+        if fault is not None:
+            raise self.error(fault.code, fault.message)
+        self._require_network()
+        with self._translated(path):
+            return self._locate(path, probe)
+
+    def catalogue(self) -> Iterator[CatalogueEntry]:
+        """List the files of this source, each once, sorted by path.
+
+        Raises:
+            WanrecError: UNSAFE_PATH for a name that no disk may hold; SOURCE_UNAVAILABLE for a
+                listing that is too long, repeats itself or has sizes that are none; OFFLINE and
+                other source codes.
+        """
+        self._require_network()
+        with self._translated(""):
+            return iter(self._checked_listing())
+
+    def open_range(self, located: Located, start: int, stop: int | None) -> Body:
+        """Open bytes ``start`` up to ``stop`` (None: to the end) of a located file.
+
+        The caller must look at `Body.whole`: a source may ignore ranges and send everything.
+
+        Raises:
+            WanrecError: RANGE_MISMATCH when the answer is another range; SOURCE_CHANGED when
+                the pinned validator no longer holds; other source codes.
+        """
+        self._require_network()
+        with self._translated(located.path):
+            body = self._open_range(located, start, stop)
+        fault = _range_fault(located, body, start, stop)
+        if fault is not None:
+            body.close()
+            raise self.error(fault[0], fault[1])
+        return body
+
+    def check(self) -> SourceHealth:
+        """Test the source without moving a model file. Never raises a source error."""
+        try:
+            self._require_network()
+            with self._translated(""):
+                detail = self._check()
+        except WanrecError as error:
+            return SourceHealth(
+                source=self.name, ok=False, code=error.code, detail=error.summary, hint=error.hint
+            )
+        return SourceHealth(source=self.name, ok=True, detail=detail)
+
+    def error(
+        self, code: ErrorCode, summary: str, *, detail: str = "", hint: str = ""
+    ) -> WanrecError:
+        """Make an error that names this source; the texts must hold no secrets."""
+        return WanrecError(code, summary, detail=detail, source=self.name, hint=hint)
+
+    @abstractmethod
+    def _locate(self, path: str, probe: bool) -> Located: ...
+
+    @abstractmethod
+    def _catalogue(self) -> Iterator[CatalogueEntry]: ...
+
+    @abstractmethod
+    def _open_range(self, located: Located, start: int, stop: int | None) -> Body: ...
+
+    def _check(self) -> str:
+        count = sum(1 for _ in self._checked_listing())
+        return f"{count} files"
+
+    def _require_network(self) -> None:
+        if self.needs_network and self.context.offline:
+            raise self.error(
+                ErrorCode.OFFLINE,
+                "this source needs the network, and --offline is set",
+                hint="run without --offline, or add a local:// source",
+            )
+
+    def _checked_listing(self) -> list[CatalogueEntry]:
+        seen: dict[str, CatalogueEntry] = {}
+        for entry in self._catalogue():
+            fault = check_path(entry.path)
+            if fault is not None:
+                raise self.error(fault.code, f"the listing names a file {fault.message}")
+            if entry.path in seen or entry.size < 0:
+                raise self.error(
+                    ErrorCode.SOURCE_UNAVAILABLE,
+                    f"the listing is not credible at {entry.path!r}",
+                    detail="a path is listed twice or has a negative size",
+                )
+            seen[entry.path] = entry
+            if len(seen) > self.context.limits.max_listing:
+                raise self.error(
+                    ErrorCode.SOURCE_UNAVAILABLE,
+                    f"the listing has more than {self.context.limits.max_listing} files",
+                )
+        return [seen[path] for path in sorted(seen)]
+
+    @contextlib.contextmanager
+    def _translated(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            raise self.translate(exc, path) from exc
+
+    def translate(self, exc: OSError, path: str) -> WanrecError:
+        """Turn an OSError of *reading the source* into an error of the contract."""
+        code, what = _OS_CODES.get(exc.errno or 0, (ErrorCode.SOURCE_UNAVAILABLE, "cannot read"))
+        if isinstance(exc, TimeoutError):
+            code, what = ErrorCode.NETWORK_TIMEOUT, "timed out"
+        subject = f"{path!r} at the source" if path else "the source"
+        return self.error(code, f"{what}: {subject}", detail=exc.strerror or type(exc).__name__)
+
+
+_OS_CODES = {
+    errno.ENOENT: (ErrorCode.NOT_FOUND_AT_SOURCE, "not found"),
+    errno.ENOTDIR: (ErrorCode.NOT_FOUND_AT_SOURCE, "not found"),
+    errno.EISDIR: (ErrorCode.NOT_FOUND_AT_SOURCE, "a folder, not a file"),
+    errno.EACCES: (ErrorCode.AUTH_FAIL, "not allowed to read"),
+    errno.EPERM: (ErrorCode.AUTH_FAIL, "not allowed to read"),
+    errno.ELOOP: (ErrorCode.UNSAFE_PATH, "a symlink that leads nowhere"),
+    errno.ENAMETOOLONG: (ErrorCode.PATH_TOO_LONG, "name too long"),
+    errno.EMFILE: (ErrorCode.TOO_MANY_FILES, "too many open files"),
+    errno.ENFILE: (ErrorCode.TOO_MANY_FILES, "too many open files"),
+    errno.ETIMEDOUT: (ErrorCode.NETWORK_TIMEOUT, "timed out"),
+}
+
+
+def _range_fault(
+    located: Located, body: Body, start: int, stop: int | None
+) -> tuple[ErrorCode, str] | None:
+    if located.etag is not None and body.etag is not None and body.etag != located.etag:
+        return ErrorCode.SOURCE_CHANGED, f"{located.path!r} changed at the source"
+    if body.whole:
+        return None
+    asked = f"{start}-{'' if stop is None else stop - 1}"
+    if body.start != start or (stop is not None and body.stop is not None and body.stop != stop):
+        answer = f"{body.start}-{'' if body.stop is None else body.stop - 1}"
+        return ErrorCode.RANGE_MISMATCH, f"asked for bytes {asked}, the answer has {answer}"
+    if located.size is not None and body.total is not None and body.total != located.size:
+        return (
+            ErrorCode.SOURCE_CHANGED,
+            f"{located.path!r} has {body.total} bytes at the source, {located.size} before",
+        )
+    return None

@@ -1,0 +1,129 @@
+"""sha256 of a file while it is still being written: one thread follows the contiguous prefix.
+
+Writers say which byte ranges have landed, in any order; the hash thread reads what is contiguous
+from the start, out of the page cache, so that no receiver ever stops to hash. Works on an open
+descriptor that is readable by position; writes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+
+__all__ = ["CAN_READ_AT", "PrefixHasher", "read_at", "write_at"]
+
+CAN_READ_AT = hasattr(os, "preadv") and hasattr(os, "pwrite")
+"""False where descriptors have one shared offset only: no second thread may read there."""
+
+_CHUNK = 1 << 20
+
+
+def read_at(fd: int, view: memoryview, offset: int) -> int:
+    """Read into the view from an offset; 0 is the end of the file."""
+    if not len(view):
+        return 0
+    if CAN_READ_AT:
+        return os.preadv(fd, [view], offset)
+    os.lseek(fd, offset, os.SEEK_SET)
+    data = os.read(fd, len(view))
+    view[: len(data)] = data
+    return len(data)
+
+
+def write_at(fd: int, view: memoryview, offset: int) -> None:
+    """Write the whole view at an offset, however often the system takes only a part of it."""
+    while len(view):
+        if CAN_READ_AT:
+            count = os.pwrite(fd, view, offset)
+        else:
+            os.lseek(fd, offset, os.SEEK_SET)
+            count = os.write(fd, view)
+        view, offset = view[count:], offset + count
+
+
+class PrefixHasher:
+    """Hashes a growing file from its start; `finish` returns the digest of what was written.
+
+    Ranges may arrive in any order and must not overlap. Used by one owner; `wrote` may be called
+    from several writer threads.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._digest = hashlib.sha256()
+        self._changed = threading.Condition()
+        self._prefix = 0  # bytes known to be contiguous from 0
+        self._ahead: dict[int, int] = {}  # ranges beyond the prefix: start -> stop
+        self._closing = False
+        self._cancelled = False
+        self._failure: OSError | None = None
+        self._thread = threading.Thread(target=self._run, name="wanrec-hash", daemon=True)
+
+    def start(self) -> PrefixHasher:
+        """Start the hash thread."""
+        self._thread.start()
+        return self
+
+    def wrote(self, start: int, stop: int) -> None:
+        """Tell that the bytes from start up to stop are in the file now."""
+        with self._changed:
+            self._ahead[start] = stop
+            moved = False
+            while self._prefix in self._ahead:
+                self._prefix = self._ahead.pop(self._prefix)
+                moved = True
+            if moved:
+                self._changed.notify()
+
+    @property
+    def prefix(self) -> int:
+        """Bytes that are contiguous from the start."""
+        return self._prefix
+
+    def finish(self) -> str:
+        """Wait until the prefix is hashed and return its sha256 in hex.
+
+        Raises:
+            OSError: reading back failed.
+        """
+        self._close(cancel=False)
+        if self._failure is not None:
+            raise self._failure
+        return self._digest.hexdigest()
+
+    def cancel(self) -> None:
+        """Stop hashing soon and wait for the thread; safe after `finish`."""
+        self._close(cancel=True)
+
+    def _close(self, *, cancel: bool) -> None:
+        with self._changed:
+            self._closing = True
+            self._cancelled = self._cancelled or cancel
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        view = memoryview(bytearray(_CHUNK))
+        done = 0
+        while True:
+            with self._changed:
+                while done >= self._prefix and not self._closing:
+                    self._changed.wait()
+                target = self._prefix
+                if self._cancelled or (self._closing and done >= target):
+                    return
+            try:
+                done = self._hash_up_to(view, done, target)
+            except OSError as exc:
+                self._failure = exc
+                return
+
+    def _hash_up_to(self, view: memoryview, done: int, target: int) -> int:
+        while done < target and not self._cancelled:
+            count = read_at(self._fd, view[: min(_CHUNK, target - done)], done)
+            if count == 0:
+                raise OSError(5, "the part is shorter than what was written to it")
+            self._digest.update(view[:count])
+            done += count
+        return done

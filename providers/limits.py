@@ -1,0 +1,62 @@
+"""Every limit of moving bytes, with its unit, in one place.
+
+A frozen value that the engine fills from the settings. Nothing else in this room holds a number
+that decides how long, how much or how often.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+__all__ = ["MIB", "Limits"]
+
+MIB = 1 << 20
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """Bounds of one run's transfers.
+
+    Attributes:
+        bwlimit: bytes a second over all sources together, None for no cap.
+        small_file: below this many bytes a file is read, hashed and written by one thread.
+        copy_step: bytes a local copy moves between two looks at the stop event.
+        progress_interval_s: progress events of one file are at least this far apart.
+        max_listing: entries a catalogue may have.
+        dead_source_s: how long a source that did not answer is asked last.
+        connect_timeout_s: name look-up to established connection, TLS included.
+        stall_window_s: this long below `stall_bytes_per_s` ends an attempt (STALLED).
+        stall_bytes_per_s: the slowest a source may be.
+        file_deadline_s: wall time of one file from one source, retries included; None: none.
+        retries: attempts after the first, for one range.
+        backoff_s: first pause before a retry; doubles, with jitter.
+        backoff_cap_s: longest pause that wanrec chooses.
+        retry_after_cap_s: longest pause that a server may ask for.
+        max_redirects: hops of one request.
+        max_header_bytes: size of a response head.
+        connections_per_host: connections to one host at a time.
+        workers_per_file: ranges of one file in flight.
+        range_bytes: length of a range; also the step of the resume journal.
+        receive_buffer: bytes of a receiver's buffer.
+    """
+
+    bwlimit: int | None = None
+    small_file: int = MIB
+    copy_step: int = 8 * MIB
+    progress_interval_s: float = 0.1
+    max_listing: int = 200_000
+    dead_source_s: float = 30.0
+    connect_timeout_s: float = 10.0
+    stall_window_s: float = 20.0
+    stall_bytes_per_s: int = 1024
+    file_deadline_s: float | None = None
+    retries: int = 5
+    backoff_s: float = 0.25
+    backoff_cap_s: float = 10.0
+    retry_after_cap_s: float = 60.0
+    max_redirects: int = 10
+    max_header_bytes: int = 65536
+    connections_per_host: int = 8
+    workers_per_file: int = 4
+    range_bytes: int = 32 * MIB
+    receive_buffer: int = 256 * 1024

@@ -1,0 +1,95 @@
+"""Private part files below the root, and how a verified one becomes a blob of the stage.
+
+Everything goes through a `StageDir`, which the disk room implements: paths are relative to the
+root and never leave it. A part is created exclusively, under a name no other process can have;
+it gets its content name only after its sha256 was checked by the caller.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from typing import Protocol
+
+from wanrec.reconcile.errors import WanrecError
+from wanrec.reconcile.model import EntryKind, FileFact
+
+__all__ = ["BLOB_DIR", "PARTIAL_DIR", "Part", "Parts", "StageDir"]
+
+PARTIAL_DIR = ".wanrec/partial"
+BLOB_DIR = ".wanrec/stage/blob"
+
+
+class StageDir(Protocol):
+    """The door to the disk below the root; every method raises `WanrecError` only."""
+
+    def make_dirs(self, rel: str, mode: int = 0o755) -> None:
+        """Create a folder and its parents; fine when they are there."""
+
+    def create(self, rel: str, mode: int = 0o600) -> int:
+        """Create a new file exclusively and return a descriptor to read and write it."""
+
+    def rename(self, src: str, dst: str) -> None:
+        """Rename over whatever lies at the target."""
+
+    def unlink(self, rel: str) -> None:
+        """Remove one name."""
+
+    def stat(self, rel: str) -> FileFact:
+        """Say what lies at a path, links never followed."""
+
+
+class Part:
+    """One open part: its root-relative path and its descriptor."""
+
+    def __init__(self, rel: str, fd: int) -> None:
+        self.rel = rel
+        self.fd = fd
+
+    def close(self) -> None:
+        """Close the descriptor; safe to call twice."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+class Parts:
+    """Makes, discards and lands parts in one root."""
+
+    def __init__(self, stage: StageDir) -> None:
+        self.stage = stage
+        self._ready = False
+
+    def create(self, token: str) -> Part:
+        """Create a part for a content token (a sha256, or any word safe in a file name)."""
+        self._make_folders()
+        rel = f"{PARTIAL_DIR}/{token}-{os.getpid()}-{secrets.token_hex(4)}.part"
+        return Part(rel, self.stage.create(rel))
+
+    def discard(self, part: Part) -> None:
+        """Close and remove a part; one that is gone already is fine."""
+        part.close()
+        with contextlib.suppress(WanrecError):
+            self.stage.unlink(part.rel)
+
+    def land(self, part: Part, sha256: str, size: int) -> str:
+        """Give a verified part its content name and return it.
+
+        A blob of this name that is already there has the same content by definition, and may be
+        linked by somebody right now: it stays, and the part goes.
+        """
+        part.close()
+        blob = f"{BLOB_DIR}/{sha256}"
+        there = self.stage.stat(blob)
+        if there.kind is EntryKind.FILE and there.size == size:
+            self.discard(part)
+        else:
+            self.stage.rename(part.rel, blob)
+        return blob
+
+    def _make_folders(self) -> None:
+        if not self._ready:
+            self.stage.make_dirs(PARTIAL_DIR, 0o700)
+            self.stage.make_dirs(BLOB_DIR, 0o700)
+            self._ready = True

@@ -1,0 +1,278 @@
+"""Bytes from the first source that delivers them into a verified private file of the stage.
+
+In goes a `FetchRequest` with its sources in order; out comes a `Fetched` whose file is named by
+the sha256 that was computed from what landed. Identity is the hash, whoever delivers. Errors of a
+source move on to the next one; errors of our own disk do not, because the next source would meet
+the same disk. Nothing is flushed to the disk here: the caller flushes in batches.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable
+
+import attrs
+
+from wanrec.providers import provider_for
+from wanrec.providers.base import Located, Provider, ProviderContext, TransferEvent
+from wanrec.providers.copying import LocalCopy
+from wanrec.providers.limits import Limits
+from wanrec.providers.local import open_regular
+from wanrec.providers.pacing import Bandwidth, OnEvent, Pace
+from wanrec.providers.parts import Part, Parts, StageDir
+from wanrec.reconcile.errors import ErrorCode, ExitCode, WanrecError
+from wanrec.reconcile.model import Via
+
+__all__ = ["FetchRequest", "Fetched", "Fetcher"]
+
+_LIES = frozenset({ErrorCode.CHECKSUM_FAIL})
+_DEAD = frozenset(
+    {ErrorCode.SOURCE_UNAVAILABLE, ErrorCode.NETWORK_TIMEOUT, ErrorCode.STALLED, ErrorCode.OFFLINE}
+)
+
+
+@attrs.frozen(kw_only=True)
+class FetchRequest:
+    """One file to bring.
+
+    Attributes:
+        address: for errors and events.
+        path: the file's path at the source.
+        size, sha256: what it must be; None where neither spec nor lock says.
+        sources: (URL, context) in the order they are tried.
+        optional: for the caller; a transfer treats all files alike.
+    """
+
+    address: str
+    path: str
+    size: int | None = None
+    sha256: str | None = None
+    sources: tuple[tuple[str, ProviderContext], ...] = attrs.field(repr=False)
+    optional: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Fetched:
+    """One verified file in the stage.
+
+    Attributes:
+        staged: root-relative path of the file, named by its sha256.
+        source: who delivered, without secrets.
+        bytes_fetched: bytes that came over in this run.
+        failovers: one line for each source that failed before, without secrets.
+    """
+
+    sha256: str
+    size: int
+    source: str
+    revision: str | None
+    etag: str | None
+    bytes_fetched: int
+    via: Via
+    staged: str
+    failovers: tuple[str, ...] = ()
+
+
+class Fetcher:
+    """Fetches files; `fetch` blocks and may be called from several threads.
+
+    One instance serves one run: it remembers which sources lied or did not answer. A source that
+    delivered wrong bytes, or is not there, is asked again only for files that no other source of
+    theirs can deliver, and for one file never twice.
+    """
+
+    def __init__(
+        self,
+        stage: StageDir,
+        limits: Limits,
+        on_event: OnEvent,
+        stop: threading.Event,
+        *,
+        translate_os_error: Callable[[OSError, str], WanrecError],
+        no_failover: bool = False,
+    ) -> None:
+        self._parts = Parts(stage)
+        self._limits = limits
+        self._on_event = on_event
+        self._stop = stop
+        self._translate = translate_os_error
+        self._no_failover = no_failover
+        self._bandwidth = Bandwidth(limits.bwlimit)
+        self._lock = threading.Lock()
+        self._providers: dict[tuple[str, ProviderContext], Provider] = {}
+        self._liars: set[str] = set()
+        self._dead_until: dict[str, float] = {}
+
+    def fetch(self, request: FetchRequest) -> Fetched:
+        """Bring one file from the first source that delivers it.
+
+        Raises:
+            WanrecError: CHECKSUM_FAIL when every source failed and one delivered wrong bytes,
+                else the code of the last one; the detail lists all. LOCAL_IO codes, INTERRUPTED
+                and a URL that is none end the fetch at once.
+        """
+        failures: list[WanrecError] = []
+        candidates = self._in_order(request.sources)
+        for position, (url, context) in enumerate(candidates):
+            try:
+                return self._from_source(request, url, context, failures)
+            except WanrecError as error:
+                if not _is_sources_fault(error):
+                    error.address = error.address or request.address
+                    raise
+                failures.append(error)
+                self._remember(url, error)
+                if self._no_failover:
+                    break
+                if position + 1 < len(candidates):
+                    self._tell_failover(request, error)
+        raise _all_failed(request, failures)
+
+    def _in_order(
+        self, sources: tuple[tuple[str, ProviderContext], ...]
+    ) -> list[tuple[str, ProviderContext]]:
+        now = time.monotonic()
+
+        def rank(source: tuple[str, ProviderContext]) -> int:
+            if source[0] in self._liars:
+                return 2
+            return 1 if self._dead_until.get(source[0], now) > now else 0
+
+        with self._lock:
+            unique = list(dict.fromkeys(sources))
+            return unique if self._no_failover else sorted(unique, key=rank)
+
+    def _remember(self, url: str, error: WanrecError) -> None:
+        with self._lock:
+            if error.code in _LIES:
+                self._liars.add(url)
+            elif error.code in _DEAD:
+                self._dead_until[url] = time.monotonic() + self._limits.dead_source_s
+
+    def _tell_failover(self, request: FetchRequest, error: WanrecError) -> None:
+        self._on_event(
+            TransferEvent.FAILOVER,
+            {
+                "address": request.address,
+                "source": error.source,
+                "code": error.code.value,
+                "summary": error.summary,
+            },
+        )
+
+    def _provider(self, url: str, context: ProviderContext) -> Provider:
+        with self._lock:
+            provider = self._providers.get((url, context))
+            if provider is None:
+                provider = self._providers[url, context] = provider_for(url, context)
+            return provider
+
+    def _from_source(
+        self,
+        request: FetchRequest,
+        url: str,
+        context: ProviderContext,
+        failures: list[WanrecError],
+    ) -> Fetched:
+        provider = self._provider(url, context)
+        located = provider.locate(request.path)
+        pace = Pace(
+            bandwidth=self._bandwidth,
+            stop=self._stop,
+            on_event=self._on_event,
+            fields={"address": request.address, "source": provider.name},
+            total=request.size,
+            interval_s=self._limits.progress_interval_s,
+        )
+        pace.check()
+        part = self._copy_local(request, provider, located, pace)
+        return attrs.evolve(part, failovers=tuple(_line(failure) for failure in failures))
+
+    def _copy_local(
+        self, request: FetchRequest, provider: Provider, located: Located, pace: Pace
+    ) -> Fetched:
+        assert located.local_path is not None
+        source = open_regular(provider, located.local_path, request.path)
+        try:
+            before = os.fstat(source)
+            _check_size(request, provider, before.st_size)
+            part = self._parts.create(request.sha256 or secrets.token_hex(8))
+            try:
+                copied = LocalCopy(
+                    provider,
+                    request.path,
+                    limits=self._limits,
+                    pace=pace,
+                    translate=lambda exc: self._translate(exc, part.rel),
+                ).run(source, part.fd, before)
+                staged = self._land(request, provider, part, copied.sha256, copied.size)
+            except BaseException:
+                self._parts.discard(part)
+                raise
+        finally:
+            os.close(source)
+        return Fetched(
+            sha256=copied.sha256,
+            size=copied.size,
+            source=provider.name,
+            revision=located.revision,
+            etag=located.etag,
+            bytes_fetched=copied.size,
+            via=copied.via,
+            staged=staged,
+        )
+
+    def _land(
+        self, request: FetchRequest, provider: Provider, part: Part, sha256: str, size: int
+    ) -> str:
+        if request.sha256 is not None and sha256 != request.sha256:
+            raise provider.error(
+                ErrorCode.CHECKSUM_FAIL,
+                f"{request.path!r} has wrong bytes at the source",
+                detail=f"expected sha256 {request.sha256}\nreceived sha256 {sha256}",
+            )
+        return self._parts.land(part, sha256, size)
+
+
+def _check_size(request: FetchRequest, provider: Provider, size: int) -> None:
+    if request.size is not None and size != request.size:
+        raise provider.error(
+            ErrorCode.SIZE_MISMATCH,
+            f"{request.path!r} has {size} bytes at the source, {request.size} are expected",
+        )
+
+
+def _is_sources_fault(error: WanrecError) -> bool:
+    """An error that names a source is that source's; one that names none is our own."""
+    return error.source is not None and error.exit_code in (
+        ExitCode.SOURCE,
+        ExitCode.INTEGRITY,
+        ExitCode.REFUSED,
+    )
+
+
+def _line(error: WanrecError) -> str:
+    return f"{error.source}: {error.code} {error.summary}"
+
+
+def _all_failed(request: FetchRequest, failures: list[WanrecError]) -> WanrecError:
+    if not failures:
+        return WanrecError(
+            ErrorCode.INVALID_MANIFEST, "the file has no source", address=request.address
+        )
+    wrong = [error for error in failures if error.code in _LIES]
+    chosen = wrong[-1] if wrong else failures[-1]
+    if len(failures) == 1:
+        chosen.address = request.address
+        return chosen
+    return WanrecError(
+        chosen.code,
+        f"none of {len(failures)} sources delivered {request.path!r}",
+        detail="\n".join(_line(error) for error in failures),
+        address=request.address,
+        source=chosen.source,
+        hint=chosen.hint,
+    )
