@@ -1,0 +1,175 @@
+"""The planner: what is wanted, what is recorded and what lies on the disk in, a `Plan` out.
+
+Pure and deterministic: no disk, no clock, no environment, and the same inputs give the same plan
+whatever the order of their tables. The rules live beside this file: `plan_scope` (which models),
+`plan_files` (which action a file needs), `plan_drops` (letting go, refresh-only), `graph` (order),
+`plan_share` (bytes that need not be fetched), `plan_checks` (why it may not be applied). A plan
+without actions loads no graph library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from wanrec.reconcile.actions import Action, Plan, PlanOptions, RecordChange, Summary
+from wanrec.reconcile.model import Desired, Observed, Via
+from wanrec.reconcile.plan_checks import check_request, ordered_blocks, plan_blocks
+from wanrec.reconcile.plan_context import Context, Findings
+from wanrec.reconcile.plan_drops import plan_drop, plan_refresh
+from wanrec.reconcile.plan_files import plan_model
+from wanrec.reconcile.plan_scope import Scope, make_scope, record_after, record_changes, record_of
+from wanrec.reconcile.trust import verified_ns
+from wanrec.state.model import State, files_by_model
+
+__all__ = ["make_plan", "record_after", "record_of"]
+
+
+def make_plan(desired: Desired, state: State, observed: Observed, options: PlanOptions) -> Plan:
+    """Compare what is wanted with what is there, and say what would make them agree.
+
+    A plan that may not be applied is still whole; `Plan.blocked` says why.
+
+    Raises:
+        WanrecError: NOTHING_SELECTED when there is neither a spec nor a record;
+            MODEL_NOT_FOUND when `ensure` or `replace` name what no spec has;
+            INVALID_MANIFEST when models require one another in a circle.
+    """
+    check_request(desired, state, options)
+    scope = make_scope(desired, state, options)
+    found = Findings()
+    _find(desired, state, observed, options, scope, found)
+    actions = _arranged(desired, state, observed, options, found.actions)
+    blocks = found.blocks + plan_blocks(desired, state, scope, actions, options)
+    records = () if options.refresh_only else _records(scope, state, actions, options)
+    return Plan(
+        lineage=state.lineage or None,
+        serial=state.serial,
+        specs={source.path: source.sha256 for source in desired.sources},
+        actions=actions,
+        records=tuple(records),
+        foreign=tuple(sorted(observed.foreign)),
+        drift=tuple(sorted(found.drift, key=lambda item: item.address)),
+        warnings=_warnings(desired, observed, scope, actions, found),
+        blocked=ordered_blocks(blocks),
+        summary=_summary(actions, observed),
+        partial=desired.selection.partial,
+        options=options,
+    )
+
+
+def _find(
+    desired: Desired,
+    state: State,
+    observed: Observed,
+    options: PlanOptions,
+    scope: Scope,
+    found: Findings,
+) -> None:
+    limit = options.verified_before
+    ctx = Context(
+        options=options,
+        selection=desired.selection,
+        facts={} if options.state_only else observed.facts,
+        may_delete=scope.may_delete,
+        expired_before=verified_ns(limit) if limit is not None else 0,
+    )
+    by_model = files_by_model(state.files)
+    if options.refresh_only:
+        plan_refresh(ctx, state, by_model, found)
+        return
+    for model in scope.wanted:
+        plan_model(ctx, model, state.models.get(model.key), by_model.get(model.key), found)
+    for drop in scope.drops:
+        plan_drop(ctx, drop, by_model.get(drop.key, {}), found)
+
+
+def _arranged(
+    desired: Desired,
+    state: State,
+    observed: Observed,
+    options: PlanOptions,
+    actions: Sequence[Action],
+) -> tuple[Action, ...]:
+    if not actions:
+        return ()
+    from wanrec.reconcile.graph import execution_order, with_dependencies  # loads networkx
+    from wanrec.reconcile.plan_share import share
+
+    requires = {model.key: model.requires for model in desired.models if not options.destroy}
+    ordered = execution_order(actions, requires, delete_first=options.delete_first)
+    shared = share(
+        ordered,
+        state,
+        observed,
+        delete_first=options.delete_first,
+        state_only=options.state_only,
+    )
+    return with_dependencies(shared, requires)
+
+
+def _records(
+    scope: Scope,
+    state: State,
+    actions: Iterable[Action],
+    options: PlanOptions,
+) -> list[RecordChange]:
+    """Edits that only the state sees, of models that stay."""
+    acting = {action.key for action in actions}
+    changes: list[RecordChange] = []
+    for model in scope.wanted:
+        old = state.models.get(model.key)
+        if old is not None:
+            new = record_of(model, old, options.project)
+            rows = record_changes(model.key, old, new, options.project)
+            # What decides bytes is said by the actions; alone it is an edit of the record.
+            hidden = ("requires", "spec_sha256") if model.key in acting else ()
+            changes += [row for row in rows if row.field not in hidden]
+    for key in (*scope.released, *(drop.key for drop in scope.drops if drop.key not in acting)):
+        spec = next(o.spec for o in state.models[key].owners if o.project == options.project)
+        changes.append(RecordChange(model=key, field="owners", before=spec, after=None))
+    return sorted(changes, key=lambda change: (change.model, change.field))
+
+
+def _summary(actions: Iterable[Action], observed: Observed) -> Summary:
+    chosen = tuple(actions)
+    if not chosen:
+        return Summary()
+    from wanrec.reconcile.plan_share import bytes_to_free
+
+    counts: dict[str, int] = {}
+    for action in chosen:
+        counts[action.action.value] = counts.get(action.action.value, 0) + 1
+    return Summary(
+        **counts,
+        bytes_to_fetch=sum(action.bytes_to_fetch for action in chosen),
+        bytes_to_free=bytes_to_free(chosen, observed.facts),
+        bytes_saved=sum(action.size or 0 for action in chosen if action.via is Via.LINK),
+    )
+
+
+def _warnings(
+    desired: Desired,
+    observed: Observed,
+    scope: Scope,
+    actions: Sequence[Action],
+    found: Findings,
+) -> tuple[str, ...]:
+    selection = desired.selection
+    lines = sorted(found.warnings)
+    if selection.partial:
+        lines.insert(
+            0, "This run is partial: what it did not select is neither deleted nor forgotten."
+        )
+    acting = {action.key for action in actions}
+    lines += [
+        f"{key} comes along: a selected model requires it."
+        for key in sorted(selection.pulled_in & acting)
+    ]
+    lines += [
+        f"{key} is being worked on by another run; what is planned for it may be out of date."
+        for key in sorted(observed.busy & acting)
+    ]
+    unsized = sum(1 for action in actions if action.via is Via.FETCH and action.size is None)
+    if unsized:
+        lines.append(f"{unsized} files state no size: more bytes will be fetched than are counted.")
+    return tuple(lines)
