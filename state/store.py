@@ -1,0 +1,409 @@
+"""The seam to a kept state: read it, see it with its running runs, change it run by run.
+
+`StateStore` holds the rules that every place shares; a subclass only knows how to get and put
+the bytes. Journals, locks and the root's identity always lie under the root, wherever the state
+itself is kept. A state is changed in one way only: a `Run` journals what it did and folds that
+in under the short `state` lock, which is held for one read and one write.
+
+Readers take no lock: journals are read before the state, so a run that folds in between is seen
+twice rather than never, and seeing a commit twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from wanrec.reconcile.errors import ErrorCode, WanrecError
+from wanrec.state import codec
+from wanrec.state.atomic import ensure_dirs, fsync_dir, read_regular, write_atomic
+from wanrec.state.model import ModelCommit, ProjectRecord, State, apply_commits, fold_run
+from wanrec.state.osfault import translated
+
+if TYPE_CHECKING:
+    from wanrec.state.journal import Journal
+    from wanrec.state.lock import LockRegistry, StopFlag
+    from wanrec.state.run import HistoryEntry, RunHeader, RunInfo, Salvage
+    from wanrec.state.runs import DeadRun, Run
+
+__all__ = ["StateStore", "StateView"]
+
+WANREC_DIR = ".wanrec"
+_HISTORY = "history.log"
+_SUFFIX = ".jsonl"
+
+
+@attrs.frozen(kw_only=True)
+class StateView:
+    """The state with every journaled commit taken over.
+
+    Attributes:
+        state: an empty one on a fresh root.
+        fresh: nothing was ever recorded for this root.
+        busy: keys of models that live runs have begun to work on.
+        live: runs whose process is there.
+        dead: runs that ended without folding; the next apply recovers them.
+    """
+
+    state: State
+    fresh: bool = False
+    busy: frozenset[str] = frozenset()
+    live: tuple[RunInfo, ...] = ()
+    dead: tuple[RunInfo, ...] = ()
+
+
+class StateStore(ABC):
+    """A state of one root. Not shared between threads, except for what `Run` says."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        version: str = "",
+        now: Callable[[], int] = time.time_ns,
+        lock_timeout_s: float = 600.0,
+        stop: StopFlag | None = None,
+    ) -> None:
+        """Nothing is read or written yet.
+
+        Args:
+            root: the models root.
+            version: of this wanrec; written into what it writes.
+            now: nanoseconds since the epoch.
+            lock_timeout_s: how long a fold waits for the `state` lock.
+            stop: ends a wait for a lock early.
+        """
+        self.root = root
+        self.version = version
+        self.now = now
+        self.lock_timeout_s = lock_timeout_s
+        self.stop = stop
+        self._base = os.path.join(os.path.realpath(root), WANREC_DIR)
+        self._journals = os.path.join(self._base, "journal")
+        self._locks: LockRegistry | None = None
+        self._seen: tuple[str, int] | None = None
+
+    # What a subclass knows.
+
+    @property
+    @abstractmethod
+    def where(self) -> str:
+        """The place of the state, for people."""
+
+    @property
+    @abstractmethod
+    def inside_root(self) -> bool:
+        """True when the state lies in this root's own wanrec directory."""
+
+    @abstractmethod
+    def _read_bytes(self) -> bytes | None:
+        """The state's bytes, None when there is none."""
+
+    @abstractmethod
+    def _read_backup(self) -> bytes | None:
+        """The previous state's bytes, None when there are none."""
+
+    @abstractmethod
+    def _write_bytes(self, data: bytes, *, keep_previous: bool) -> None:
+        """Replace the state in one step; old or new at any instant, the old one kept."""
+
+    # What everybody may call.
+
+    @property
+    def locks(self) -> LockRegistry:
+        """The locks of this root (loaded on first use: readers take none)."""
+        if self._locks is None:
+            from wanrec.state.lock import LockRegistry
+
+            self._locks = LockRegistry(Path(self._base, "locks"), timestamp=self.timestamp)
+        return self._locks
+
+    def timestamp(self) -> str:
+        """The time as RFC 3339 UTC in seconds."""
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.now() // 1_000_000_000))
+
+    def read(self) -> State | None:
+        """Return the state without journals, None for a root that never had one.
+
+        Raises:
+            WanrecError: STATE_MISSING, STATE_CORRUPT, STATE_NEWER, STATE_FOREIGN; the file is
+                left as it is.
+        """
+        root_id = self._root_id()
+        data = self._read_bytes()
+        if data is None:
+            if root_id is None:
+                return None
+            raise _missing(self.where)
+        state = codec.decode(data, self.where)
+        if not self._belongs(state, root_id):
+            raise _foreign(self.where, state.root_id, root_id)
+        self._seen = (state.lineage, state.serial)
+        return state
+
+    def read_overlay(self) -> StateView:
+        """Return the state as running and dead runs have left it; takes no lock.
+
+        Raises:
+            WanrecError: as `read`.
+        """
+        journals = [(journal, self._is_live(journal)) for journal in self._all_journals()]
+        stored = self.read()
+        state = stored or State()
+        entries = sorted(
+            (
+                entry
+                for journal, _ in journals
+                if journal.info.run_id not in state.folded
+                for entry in journal.commits
+            ),
+            key=lambda entry: entry.at_ns,
+        )
+        return StateView(
+            state=apply_commits(state, [entry.commit for entry in entries]),
+            fresh=stored is None,
+            busy=frozenset().union(*(journal.busy for journal, live in journals if live)),
+            live=tuple(journal.info for journal, live in journals if live),
+            dead=tuple(journal.info for journal, live in journals if not live),
+        )
+
+    def begin_run(self, header: RunHeader) -> Run:
+        """Return a run that has written nothing yet: its first append makes journal and lock."""
+        from wanrec.state.runs import Run
+
+        return Run(self, header)
+
+    def recoverable_runs(self) -> list[DeadRun]:
+        """Return the dead runs, oldest first, each with its run lock taken.
+
+        Who gets one must end with its `fold` or `release`. Journals without a whole first line
+        and lock files of runs that are gone are removed in passing.
+
+        Raises:
+            WanrecError: as the disk and `LockRegistry.acquire` say.
+        """
+        if not self.run_ids() and not os.path.isdir(os.path.join(self._base, "locks")):
+            return []
+        from wanrec.state.runs import take_dead_runs
+
+        return take_dead_runs(self)
+
+    def history(self) -> list[HistoryEntry]:
+        """Return the recorded folds, oldest first; best effort."""
+        import msgspec
+
+        from wanrec.state.run import HistoryEntry
+
+        found: list[HistoryEntry] = []
+        for line in (read_regular(os.path.join(self._journals, _HISTORY)) or b"").splitlines():
+            try:
+                found.append(msgspec.json.decode(line, type=HistoryEntry))
+            except (msgspec.MsgspecError, ValueError):
+                continue
+        return found
+
+    def salvage(self) -> Salvage:
+        """Return what can still be remembered of a lost or damaged state.
+
+        Raises:
+            WanrecError: STATE_NEWER: a newer wanrec's state is not ours to rebuild.
+        """
+        from wanrec.state.salvage import salvage
+
+        sources = [(self.where, self._read_bytes()), ("backup", self._read_backup())]
+        return salvage(sources, list(self._all_journals()), self._root_id())
+
+    def install(self, state: State, dead: Sequence[DeadRun] = ()) -> State:
+        """Write a rebuilt state in place of whatever is there, and drop the runs it contains.
+
+        A damaged state does not take the place of a good `.backup`.
+
+        Raises:
+            WanrecError: as `fold`.
+        """
+        with self.locks.acquire(
+            "state", self.lock_timeout_s, "state rebuild", stop=self.stop
+        ) as held:
+            data = self._read_bytes()
+            try:
+                readable = data is not None and codec.decode(data, self.where) is not None
+            except WanrecError as exc:
+                if exc.code is ErrorCode.STATE_NEWER:
+                    raise
+                readable = False
+            folded = tuple(sorted({*state.folded, *(run.info.run_id for run in dead)}))
+            held.check()
+            written = self._save(attrs.evolve(state, folded=folded), keep_previous=readable)
+        for run in dead:
+            run.drop()
+        return written
+
+    # For `Run` and `DeadRun`.
+
+    def journal_path(self, run_id: str) -> str:
+        """Where the journal of a run lies."""
+        return os.path.join(self._journals, run_id + _SUFFIX)
+
+    def run_ids(self) -> list[str]:
+        """Ids of the runs that have a journal, oldest first."""
+        try:
+            names = os.listdir(self._journals)
+        except FileNotFoundError:
+            return []
+        return sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
+
+    def prepare(self) -> None:
+        """Make the directories a run writes to."""
+        ensure_dirs(self._base, ("journal", "locks"))
+
+    def fold(
+        self,
+        info: RunInfo,
+        commits: Iterable[ModelCommit],
+        projects: dict[str, ProjectRecord],
+        *,
+        journaled: bool,
+    ) -> State:
+        """Take a run's commits over under the `state` lock; writes only if something changed.
+
+        Raises:
+            WanrecError: LOCK_TIMEOUT, LOCK_UNRELIABLE; CONCURRENT_MODIFICATION when the state
+                was replaced by another lineage or an older one; as `read`; NO_SPACE and other
+                local errors. The journal is then still there.
+        """
+        header = info.header
+        known = tuple(commits)
+        self.prepare()
+        with self.locks.acquire(
+            "state", self.lock_timeout_s, header.operation, run=info.run_id, stop=self.stop
+        ) as held:
+            before = self._read_unchanged_lineage() or State()
+            if info.run_id in before.folded:
+                return before
+            after = fold_run(
+                before,
+                known,
+                plan=header.plan,
+                base_serial=header.base_serial,
+                projects=projects,
+            )
+            if after is before:
+                return before
+            journals = set(self.run_ids())
+            folded = [run for run in before.folded if run in journals]
+            folded += [info.run_id] if journaled else []
+            held.check()
+            written = self._save(attrs.evolve(after, folded=tuple(folded)), keep_previous=True)
+            self._note(info, written, sorted({commit.key for commit in known}))
+        return written
+
+    def _read_unchanged_lineage(self) -> State | None:
+        seen = self._seen
+        state = self.read()
+        if seen is None:
+            return state
+        if state is None or state.lineage != seen[0] or state.serial < seen[1]:
+            now = (state.lineage, state.serial) if state else ("none", 0)
+            raise WanrecError(
+                ErrorCode.CONCURRENT_MODIFICATION,
+                "the state was replaced while this run was working",
+                where=self.where,
+                detail=f"lineage {seen[0]} serial {seen[1]}, now {now[0]} serial {now[1]}",
+                hint="run the command again; wanrec state history shows what happened",
+            )
+        return state
+
+    def _save(self, state: State, *, keep_previous: bool) -> State:
+        """Write the state; gives it the identities it lacks. The caller holds `state`."""
+        import uuid
+
+        self.prepare()
+        root_id = self._root_id()
+        state = attrs.evolve(
+            state,
+            wanrec_version=self.version,
+            lineage=state.lineage or str(uuid.uuid4()),
+            root_id=root_id or state.root_id or str(uuid.uuid4()),
+        )
+        pending = os.path.join(self._base, "root_id.new")
+        if root_id is None:
+            # The root becomes ours only once its state is there: a crash in between must not
+            # look like a lost state.
+            write_atomic(pending, state.root_id.encode() + b"\n")
+        self._write_bytes(codec.encode(state), keep_previous=keep_previous)
+        if root_id is None:
+            with translated(pending):
+                os.replace(pending, os.path.join(self._base, "root_id"))
+                fsync_dir(self._base)
+        self._seen = (state.lineage, state.serial)
+        return state
+
+    def _note(self, info: RunInfo, state: State, keys: list[str]) -> None:
+        import msgspec
+
+        from wanrec.state.run import HistoryEntry
+
+        entry = HistoryEntry(
+            serial=state.serial,
+            wanrec_version=self.version,
+            at=self.timestamp(),
+            run=info.run_id,
+            operation=info.header.operation,
+            project=info.header.project,
+            models=tuple(keys),
+        )
+        try:
+            with open(os.path.join(self._journals, _HISTORY), "ab") as file:
+                file.write(msgspec.json.encode(entry) + b"\n")
+        except OSError:  # the state is written; a line of history is not worth failing for
+            return
+
+    def _all_journals(self) -> list[Journal]:
+        run_ids = self.run_ids()
+        if not run_ids:
+            return []
+        from wanrec.state.journal import read_journal
+
+        found = (read_journal(self.journal_path(run_id)) for run_id in run_ids)
+        return [journal for journal in found if journal is not None]
+
+    def _is_live(self, journal: Journal) -> bool:
+        return self.locks.is_held(f"run-{journal.info.run_id}")
+
+    def _root_id(self) -> str | None:
+        data = read_regular(os.path.join(self._base, "root_id"))
+        return None if data is None else data.decode("ascii", "replace").strip()
+
+    def _belongs(self, state: State, root_id: str | None) -> bool:
+        if root_id is not None:
+            return state.root_id == root_id
+        if self.inside_root:
+            return True
+        pending = read_regular(os.path.join(self._base, "root_id.new")) or b""
+        return pending.strip() == state.root_id.encode() != b""
+
+
+def _missing(where: str) -> WanrecError:
+    return WanrecError(
+        ErrorCode.STATE_MISSING,
+        "this root has been managed before, but its state is gone",
+        where=where,
+        detail="starting afresh would forget owners, protection and pins",
+        hint="wanrec state rebuild",
+    )
+
+
+def _foreign(where: str, theirs: str, ours: str | None) -> WanrecError:
+    return WanrecError(
+        ErrorCode.STATE_FOREIGN,
+        "the state belongs to another root",
+        where=where,
+        detail=f"the state is of root {theirs or '(none)'}, this root is {ours or '(new)'}",
+        hint="give the --root and --state that belong together, or wanrec state rebuild",
+    )
