@@ -10,7 +10,7 @@ import hashlib
 import os
 import threading
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -73,6 +73,7 @@ class FetchHarness:
     Attributes:
         root: the folder that stands for the root.
         events: (kind, fields) in the order they came.
+        react: called with each event's kind, for a test that acts in the midst of a transfer.
         stop: set it to interrupt.
     """
 
@@ -81,15 +82,20 @@ class FetchHarness:
     ) -> None:
         self.root = root
         self.events: list[tuple[TransferEvent, Mapping[str, object]]] = []
+        self.react: Callable[[TransferEvent], None] = lambda kind: None
         self.stop = threading.Event()
         self.fetcher = Fetcher(
             FolderStage(root),
             limits or Limits(),
-            lambda kind, fields: self.events.append((kind, fields)),
+            self._hear,
             self.stop,
             translate_os_error=_as_filesystem_error,
             no_failover=no_failover,
         )
+
+    def _hear(self, kind: TransferEvent, fields: Mapping[str, object]) -> None:
+        self.events.append((kind, fields))
+        self.react(kind)
 
     def fetch(
         self, path: str, content: bytes | None, *sources: Served, size: bool = True
