@@ -9,7 +9,7 @@ compares them 100,000 times; `Address` is the parsed form.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import attrs
 
@@ -339,6 +339,8 @@ class Observed:
         staged: sha256 → size of verified bytes of an earlier run that wait in the stage.
         partial: sha256 → bytes already fetched and journaled by an earlier run.
         busy: keys of models a live run is working on.
+        trusted: addresses whose record may be believed without reading the file (the trust rule);
+            their facts are there too, and cost a look-up that a planner in a hurry can spare.
     """
 
     facts: Mapping[str, FileFact] = attrs.field(factory=dict)
@@ -346,3 +348,4 @@ class Observed:
     staged: Mapping[str, int] = attrs.field(factory=dict)
     partial: Mapping[str, int] = attrs.field(factory=dict)
     busy: frozenset[str] = frozenset()
+    trusted: Collection[str] = frozenset()
