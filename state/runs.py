@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from wanrec.reconcile.errors import ErrorCode, WanrecError
@@ -18,7 +18,7 @@ from wanrec.state.atomic import fsync_dir, remove
 from wanrec.state.journal import Journal, JournalWriter, read_journal
 from wanrec.state.lock import HeldLock
 from wanrec.state.lock_info import host_name
-from wanrec.state.model import ModelCommit, ProjectRecord, State
+from wanrec.state.model import FileRecord, ModelCommit, ProjectRecord, State
 from wanrec.state.osfault import translated
 from wanrec.state.run import CommitEntry, Retirement, RunHeader, RunInfo, SwapIntent
 
@@ -78,11 +78,16 @@ class Run:
         """Record, durably, an old directory that waits for its readers."""
         self._append("retired", retirement, sync=True)
 
-    def fold(self, project: ProjectRecord | None = None) -> State | None:
+    def fold(
+        self,
+        project: ProjectRecord | None = None,
+        identities: Mapping[str, FileRecord] | None = None,
+    ) -> State | None:
         """Take all commits into the state, then drop the journal; the run goes on being usable.
 
         Args:
             project: where the header's project was applied from, when that is to be recorded.
+            identities: see `StateStore.fold`.
 
         Returns:
             The state now stored; None when there is none and nothing was to be recorded.
@@ -91,14 +96,16 @@ class Run:
             WanrecError: as `StateStore.fold`; the journal is kept for the next run to recover.
         """
         projects = _projects(self.info.header, self._commits, project)
-        if not self._commits:
+        if not self._commits and not identities:
             current = self._store.read()
             known = current.projects if current else {}
             if all(known.get(name) == record for name, record in projects.items()):
                 self._drop()
                 return current
         commits = [entry.commit for entry in self._commits]
-        state = self._store.fold(self.info, commits, projects, journaled=self.journaled)
+        state = self._store.fold(
+            self.info, commits, projects, journaled=self.journaled, identities=identities
+        )
         self._drop()
         return state
 
@@ -186,7 +193,11 @@ class DeadRun:
         """Old directories it had put aside."""
         return self.journal.retired
 
-    def fold(self, extra_commits: Iterable[ModelCommit] = ()) -> State | None:
+    def fold(
+        self,
+        extra_commits: Iterable[ModelCommit] = (),
+        identities: Mapping[str, FileRecord] | None = None,
+    ) -> State | None:
         """Take its commits and the recovered ones into the state, drop journal and lock.
 
         Raises:
@@ -194,8 +205,10 @@ class DeadRun:
         """
         commits = [entry.commit for entry in self.commits] + list(extra_commits)
         projects = _projects(self.info.header, self.commits, None)
-        if commits:
-            state: State | None = self._store.fold(self.info, commits, projects, journaled=True)
+        if commits or identities:
+            state: State | None = self._store.fold(
+                self.info, commits, projects, journaled=True, identities=identities
+            )
         else:
             state = self._store.read()
         self.drop()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,13 +23,21 @@ import attrs
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.state import codec
 from wanrec.state.atomic import ensure_dirs, fsync_dir, read_regular, write_atomic
-from wanrec.state.model import ModelCommit, ProjectRecord, State, apply_commits, fold_run
+from wanrec.state.model import (
+    FileRecord,
+    ModelCommit,
+    ProjectRecord,
+    State,
+    apply_commits,
+    apply_identities,
+    fold_run,
+)
 from wanrec.state.osfault import translated
 
 if TYPE_CHECKING:
     from wanrec.state.journal import Journal
     from wanrec.state.lock import LockRegistry, StopFlag
-    from wanrec.state.run import HistoryEntry, RunHeader, RunInfo, Salvage
+    from wanrec.state.run import HistoryEntry, RunHeader, RunInfo, Salvage, SwapIntent
     from wanrec.state.runs import DeadRun, Run
 
 __all__ = ["StateStore", "StateView"]
@@ -47,6 +55,8 @@ class StateView:
         state: an empty one on a fresh root.
         fresh: nothing was ever recorded for this root.
         busy: keys of models that live runs have begun to work on.
+        pending: swaps that were announced and not yet recorded, of live and dead runs: whether
+            they happened is seen on the disk.
         live: runs whose process is there.
         dead: runs that ended without folding; the next apply recovers them.
     """
@@ -54,6 +64,7 @@ class StateView:
     state: State
     fresh: bool = False
     busy: frozenset[str] = frozenset()
+    pending: tuple[SwapIntent, ...] = ()
     live: tuple[RunInfo, ...] = ()
     dead: tuple[RunInfo, ...] = ()
 
@@ -169,6 +180,12 @@ class StateStore(ABC):
             state=apply_commits(state, [entry.commit for entry in entries]),
             fresh=stored is None,
             busy=frozenset().union(*(journal.busy for journal, live in journals if live)),
+            pending=tuple(
+                intent
+                for journal, _ in journals
+                if journal.info.run_id not in state.folded
+                for intent in journal.swaps
+            ),
             live=tuple(journal.info for journal, live in journals if live),
             dead=tuple(journal.info for journal, live in journals if not live),
         )
@@ -269,8 +286,12 @@ class StateStore(ABC):
         projects: dict[str, ProjectRecord],
         *,
         journaled: bool,
+        identities: Mapping[str, FileRecord] | None = None,
     ) -> State:
         """Take a run's commits over under the `state` lock; writes only if something changed.
+
+        `identities` refreshes stat identities of inodes the run linked or unlinked; they are not
+        journaled, because losing them costs a hash and nothing else.
 
         Raises:
             WanrecError: LOCK_TIMEOUT, LOCK_UNRELIABLE; CONCURRENT_MODIFICATION when the state
@@ -293,6 +314,7 @@ class StateStore(ABC):
                 base_serial=header.base_serial,
                 projects=projects,
             )
+            after = apply_identities(after, identities or {})
             if after is before:
                 return before
             journals = set(self.run_ids())
