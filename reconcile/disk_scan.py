@@ -7,92 +7,68 @@ and a folder or file that cannot be looked at is an answer, never an exception.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Container, Iterable
-from typing import TypeVar
+from collections.abc import Container, Iterable, Sequence
 
 from wanrec.reconcile.disk_paths import unreadable
 from wanrec.reconcile.disk_walk import Tree
 from wanrec.reconcile.model import EntryKind, FileFact
 
-__all__ = ["look_into", "strangers", "with_parents"]
+__all__ = ["Seen", "look_into", "strangers", "with_parents"]
 
-_Wanted = TypeVar("_Wanted", bound=tuple[object, ...])
-_stat = os.stat
+Seen = os.stat_result | FileFact | None
+"""What lies at a path; a fact says why it could not be looked at, None that nothing is there."""
 
 
-def look_into(
-    tree: Tree,
-    folder: str,
-    wanted: Iterable[_Wanted],
-    seen: Callable[[_Wanted, os.stat_result], None],
-    odd: Callable[[_Wanted, FileFact | None], None],
-    *,
-    listed: bool = True,
-) -> list[str]:
-    """Stat the wanted names of one folder.
-
-    Args:
-        tree: the root.
-        folder: relative to the root.
-        wanted: tuples whose first item is the name in the folder.
-        seen: called with the stat result of what lies there (never following a link).
-        odd: called with None when nothing lies there, or with the fact that says why not.
-        listed: also return every name in the folder.
+def look_into(tree: Tree, folder: str, wanted: Sequence[str]) -> tuple[list[Seen], list[str]]:
+    """Stat the wanted names of one folder, never following a link, and list the folder.
 
     Returns:
-        The names in the folder, `[]` when it cannot be listed.
+        What lies at each wanted name, in order; and every name in the folder (`[]` when it
+        cannot be listed).
     """
+    seen: list[Seen] = []
+    stat = os.stat
     try:
         with tree.folder(folder) as (fd, prefix):
-            names = os.listdir(prefix if fd is None else fd) if listed else []
-            for item in wanted:
+            listed = os.listdir(prefix if fd is None else fd)
+            for name in wanted:
                 try:
-                    st = _stat(f"{prefix}{item[0]}", dir_fd=fd, follow_symlinks=False)
+                    seen.append(stat(prefix + name, dir_fd=fd, follow_symlinks=False))
                 except FileNotFoundError:
-                    odd(item, None)
+                    seen.append(None)
                 except OSError as exc:
-                    odd(item, unreadable(exc))
-                else:
-                    seen(item, st)
-            return names
+                    seen.append(unreadable(exc))
+            return seen, listed
     except OSError:
-        _each_alone(tree, folder, wanted, odd)
-        return []
+        return _each_alone(tree, folder, wanted), []
 
 
-def _each_alone(
-    tree: Tree,
-    folder: str,
-    wanted: Iterable[_Wanted],
-    odd: Callable[[_Wanted, FileFact | None], None],
-) -> None:
+def _each_alone(tree: Tree, folder: str, wanted: Sequence[str]) -> list[Seen]:
     """Answer for the files of a folder that is not there, is no folder, or cannot be listed."""
     place = tree.stat(folder)
-    for item in wanted:
-        fact = place
-        if place.kind is EntryKind.DIRECTORY:
-            fact = tree.stat(f"{folder}/{item[0]}" if folder else str(item[0]))
-        elif place.kind is EntryKind.FILE:
-            fact = FileFact(kind=EntryKind.OTHER, error="a file stands where a folder is needed")
-        odd(item, None if fact.kind is EntryKind.MISSING else fact)
+    if place.kind is EntryKind.MISSING:
+        return [None] * len(wanted)
+    if place.kind is EntryKind.FILE:
+        place = FileFact(kind=EntryKind.OTHER, error="a file stands where a folder is needed")
+    if place.kind is not EntryKind.DIRECTORY:
+        return [place] * len(wanted)
+    facts = [tree.stat(f"{folder}/{name}" if folder else name) for name in wanted]
+    return [None if fact.kind is EntryKind.MISSING else fact for fact in facts]
 
 
-def strangers(
-    tree: Tree, folder: str, names: Collection[str], known: Container[str], folders: Container[str]
-) -> list[str]:
-    """Return what lies in one folder and is not known: paths relative to the root.
+def strangers(tree: Tree, folder: str, names: Iterable[str], folders: Container[str]) -> list[str]:
+    """Return the files and links at or below these names of a folder, relative to the root.
 
     Args:
         tree: the root.
         folder: relative to the root.
-        names: what was listed there.
-        known: names of files there that somebody wants.
+        names: what was listed there, without what somebody wants.
         folders: folders of the root that are looked into by themselves.
     """
     found: list[str] = []
     for name in names:
         path = f"{folder}/{name}"
-        if name in known or path in folders:
+        if path in folders:
             continue
         fact = tree.stat(path)
         if fact.kind is EntryKind.DIRECTORY:
