@@ -144,7 +144,7 @@ def locks_text(locks: Sequence[LockRow]) -> str:
     if not locks:
         return "No locks are held.\n"
     header = tuple(field.upper() for field in _LOCK_FIELDS)
-    rows = ([_cell(getattr(lock, name, None)) for name in _LOCK_FIELDS] for lock in locks)
+    rows = ([_cell(getattr(lock, name, None) or None) for name in _LOCK_FIELDS] for lock in locks)
     return columns(header, rows)
 
 

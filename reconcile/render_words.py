@@ -7,7 +7,6 @@ what a symbol already says, and no two meanings differ by red against green.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 
 __all__ = [
@@ -83,6 +82,8 @@ def width(text: str) -> int:
 
 
 def _char_width(char: str) -> int:
+    import unicodedata
+
     if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me"):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
