@@ -7,28 +7,34 @@ and `drift` go after doubts.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container
 
 from wanrec.reconcile.actions import ModelStatus, Status
-from wanrec.reconcile.model import DesiredModel, EntryKind, FileFact, FileSpec, Observed
+from wanrec.reconcile.model import Desired, DesiredModel, EntryKind, FileFact, FileSpec, Observed
 from wanrec.state.model import FileRecord, State
 
 __all__ = ["model_status"]
 
 
 def model_status(
-    models: Iterable[DesiredModel],
+    desired: Desired,
     state: State,
     observed: Observed,
     *,
     busy: Container[str] = frozenset(),
 ) -> tuple[ModelStatus, ...]:
-    """Return a row for each model, in the order given.
+    """Return a row for each selected model, in the order of `desired`.
 
-    `bytes_needed` are the bytes a source must still deliver (staged ones are not counted),
-    `path` is the model directory relative to the root. Missing optional files do not count.
+    Variants that are not installed appear only when the state knows them. `bytes_needed` are the
+    bytes a source must still deliver (staged ones are not counted), `path` is the model directory
+    relative to the root. Missing optional files do not count. Models of a live run (`busy`, or
+    named by `observed`) are VERIFYING.
     """
-    return tuple(_row(model, state, observed, model.key in busy) for model in models)
+    return tuple(
+        _row(model, state, observed, model.key in busy or model.key in observed.busy)
+        for model in desired.models
+        if desired.selection.has_model(model.key) and (model.installed or model.key in state.models)
+    )
 
 
 def _row(model: DesiredModel, state: State, observed: Observed, busy: bool) -> ModelStatus:
