@@ -46,7 +46,7 @@ class Row(NamedTuple):
 
 
 class Group(NamedTuple):
-    """One model's rows, with the counts that head them."""
+    """One model's rows, with the counts that head them and the code that blocks it whole."""
 
     key: str
     counts: str
@@ -105,8 +105,14 @@ def _blocks_by_address(blocks: Iterable[Block]) -> dict[str, str]:
 def _group(key: str, actions: list[Action], blocks: dict[str, str]) -> Group:
     ordered = sorted(actions, key=lambda action: (_ORDER[action.action], action.path))
     blocked = blocks.get(key, "")
-    rows = tuple(_row(action, blocks.get(action.address, blocked)) for action in ordered)
+    rows = tuple(_row(action, _mark(action, blocks, blocked)) for action in ordered)
     return Group(escaped(key), _counts(actions), rows, blocked)
+
+
+def _mark(action: Action, blocks: dict[str, str], model_mark: str) -> str:
+    """A block on the model is repeated at its deletes: they are what a reader looks for."""
+    inherited = model_mark if action.action is ActionKind.DELETE else ""
+    return blocks.get(action.address, inherited)
 
 
 def _counts(actions: Iterable[Action]) -> str:
@@ -150,7 +156,7 @@ def _details(action: Action) -> list[str]:
         case ActionKind.ADOPT:
             return _shared(action) or ["in place"]
         case ActionKind.MOVE:
-            return [f"from {_donor(action)}"]
+            return [_former_place(action)]
         case ActionKind.VERIFY | ActionKind.DELETE | ActionKind.FORGET:
             return [reason]
 
@@ -174,9 +180,12 @@ def _shared(action: Action) -> list[str]:
     return [f"{_VIA_WORDS[action.via]} {escaped(action.donor)}"]
 
 
-def _donor(action: Action) -> str:
-    key, _, path = (action.donor or "").partition("::")
-    return escaped(path if key == action.key else action.donor or "")
+def _former_place(action: Action) -> str:
+    """Where a moved file lay; its own address means that the model directory was renamed."""
+    if action.donor is None or action.donor == action.address:
+        return "from its former directory"
+    key, _, path = action.donor.partition("::")
+    return f"from {escaped(path if key == action.key else action.donor)}"
 
 
 def _line(row: Row, path_columns: int, size_columns: int, color: bool) -> str:

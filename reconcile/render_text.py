@@ -11,7 +11,7 @@ import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 from wanrec.reconcile.actions import Block, DriftItem, Plan, RecordChange
-from wanrec.reconcile.render_rows import groups_of, kinds_of, laid_out, summary_line
+from wanrec.reconcile.render_rows import Group, groups_of, kinds_of, laid_out, summary_line
 from wanrec.reconcile.render_words import bullet, escaped, human_bytes, paint, plural
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def plan_text(plan: Plan, color: bool = False) -> str:
     if not plan.actions:
         return _without_actions(plan, sections, color)
     groups = [
-        {"title": _title(group.key, group.counts, color), "lines": laid_out(group, color)}
+        {"title": _title(group, color), "lines": laid_out(group, color)}
         for group in groups_of(plan)
     ]
     return fill(
@@ -142,8 +142,9 @@ def _without_actions(plan: Plan, sections: list[Section], color: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _title(key: str, counts: str, color: bool) -> str:
-    return f"{paint(key, 'bold', color)}  ({counts})"
+def _title(group: Group, color: bool) -> str:
+    mark = "  " + paint(f"blocked: {group.blocked}", "!", color) if group.blocked else ""
+    return f"{paint(group.key, 'bold', color)}  ({group.counts}){mark}"
 
 
 def _painted(section: Section, color: bool) -> Section:

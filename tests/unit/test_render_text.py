@@ -15,7 +15,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from wanrec.reconcile.actions import Block, Plan, RecordChange, Summary
 from wanrec.reconcile.errors import ErrorCode
-from wanrec.reconcile.model import ActionKind
+from wanrec.reconcile.model import ActionKind, Reason
 from wanrec.reconcile.render import PlanFormat, render_plan
 from wanrec.reconcile.render_rows import groups_of, laid_out
 from wanrec.reconcile.render_words import width
@@ -105,11 +105,25 @@ def test_foreign_is_capped() -> None:
     assert "wan22/f19\n  … and 5 more\n" in text
 
 
-def test_model_block_marks_its_files() -> None:
-    """A block on a model marks each of its actions."""
+def test_blocked_model_is_marked() -> None:
+    """A block on a model marks its heading and its deletes."""
     block = Block(code=ErrorCode.PROTECTED, message="kept", address="t2v-A14B@2.2.0[bf16]")
-    text = render_plan(attrs.evolve(contract_plan(), blocked=(block,)))
-    assert text.count("  blocked: PROTECTED\n") == 3
+    gone = action(ActionKind.DELETE, "gone.bin", Reason.NOT_IN_SPEC)
+    plan = contract_plan()
+    plan = attrs.evolve(plan, actions=(*plan.actions, gone), blocked=(block,))
+    marked = [line for line in render_plan(plan).splitlines() if "blocked: PROTECTED" in line]
+    assert len(marked) == 3
+    assert marked[0].endswith("1.2 GiB to fetch)  blocked: PROTECTED")
+    assert marked[1].endswith("not in spec  blocked: PROTECTED")
+
+
+def test_moved_with_its_directory() -> None:
+    """A file that moves only because its model directory has another name says so."""
+    moved = action(ActionKind.MOVE, "x.bin", Reason.MOVED, donor="t2v-A14B@2.2.0[bf16]::x.bin")
+    other = action(ActionKind.MOVE, "y.bin", Reason.MOVED, donor="a@1::y.bin")
+    text = render_plan(attrs.evolve(EMPTY, actions=(moved, other)))
+    assert "from its former directory\n" in text
+    assert "from a@1::y.bin\n" in text
 
 
 def test_hostile_names() -> None:
