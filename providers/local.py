@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from wanrec.providers.base import Body, CatalogueEntry, Located, Provider
+from wanrec.providers.base import Body, CatalogueEntry, Located, Provider, ProviderContext
 from wanrec.providers.hashing import read_at
 from wanrec.providers.source_url import SourceUrl
 from wanrec.reconcile.errors import ErrorCode
@@ -26,6 +26,10 @@ class LocalProvider(Provider):
 
     needs_network = False
     gives_local_paths = True
+
+    def __init__(self, url: SourceUrl, context: ProviderContext) -> None:
+        super().__init__(url, context)
+        self._checked: Path | None = None
 
     def _locate(self, path: str, probe: bool) -> Located:
         file = self._file(path)
@@ -53,15 +57,17 @@ class LocalProvider(Provider):
         return self._folder() / path
 
     def _folder(self) -> Path:
-        base = self.context.local_root or self.context.base
-        folder = base / _expand_home(self.url)
-        if not folder.is_dir():
-            raise self.error(
-                ErrorCode.SOURCE_UNAVAILABLE,
-                "the source folder does not exist" if not folder.exists() else "not a folder",
-                hint="a relative local:// starts at local_root, else beside the spec file",
-            )
-        return folder
+        if self._checked is None:
+            base = self.context.local_root or self.context.base
+            folder = base / _expand_home(self.url)
+            if not folder.is_dir():
+                raise self.error(
+                    ErrorCode.SOURCE_UNAVAILABLE,
+                    "the source folder does not exist" if not folder.exists() else "not a folder",
+                    hint="a relative local:// starts at local_root, else beside the spec file",
+                )
+            self._checked = folder
+        return self._checked
 
     def _revision(self) -> str | None:
         return None

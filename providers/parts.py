@@ -57,8 +57,9 @@ class Part:
 class Parts:
     """Makes, discards and lands parts in one root."""
 
-    def __init__(self, stage: StageDir) -> None:
+    def __init__(self, stage: StageDir, blob_dir: str = BLOB_DIR) -> None:
         self.stage = stage
+        self._blob_dir = blob_dir
         self._ready = False
 
     def create(self, token: str) -> Part:
@@ -80,7 +81,7 @@ class Parts:
         linked by somebody right now: it stays, and the part goes.
         """
         part.close()
-        blob = f"{BLOB_DIR}/{sha256}"
+        blob = f"{self._blob_dir}/{sha256}"
         there = self.stage.stat(blob)
         if there.kind is EntryKind.FILE and there.size == size:
             self.discard(part)
@@ -91,5 +92,5 @@ class Parts:
     def _make_folders(self) -> None:
         if not self._ready:
             self.stage.make_dirs(PARTIAL_DIR, 0o700)
-            self.stage.make_dirs(BLOB_DIR, 0o700)
+            self.stage.make_dirs(self._blob_dir, 0o700)
             self._ready = True

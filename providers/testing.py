@@ -43,28 +43,31 @@ class FolderStage:
 
     def make_dirs(self, rel: str, mode: int = 0o755) -> None:
         """As `StageDir`."""
-        (self.root / rel).mkdir(mode=mode, parents=True, exist_ok=True)
+        os.makedirs(self._path(rel), mode, exist_ok=True)
 
     def create(self, rel: str, mode: int = 0o600) -> int:
         """As `StageDir`."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        return os.open(self.root / rel, flags, mode)
+        return os.open(self._path(rel), flags, mode)
 
     def rename(self, src: str, dst: str) -> None:
         """As `StageDir`."""
-        os.replace(self.root / src, self.root / dst)
+        os.replace(self._path(src), self._path(dst))
 
     def unlink(self, rel: str) -> None:
         """As `StageDir`."""
-        os.unlink(self.root / rel)
+        os.unlink(self._path(rel))
 
     def stat(self, rel: str) -> FileFact:
         """As `StageDir`."""
         try:
-            status = os.lstat(self.root / rel)
+            status = os.lstat(self._path(rel))
         except FileNotFoundError:
             return FileFact(kind=EntryKind.MISSING)
         return FileFact(kind=EntryKind.FILE, size=status.st_size, ino=status.st_ino)
+
+    def _path(self, rel: str) -> str:
+        return f"{self.root}/{rel}"
 
 
 class FetchHarness:

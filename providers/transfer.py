@@ -22,7 +22,7 @@ from wanrec.providers.copying import LocalCopy
 from wanrec.providers.limits import Limits
 from wanrec.providers.local import open_regular
 from wanrec.providers.pacing import Bandwidth, OnEvent, Pace
-from wanrec.providers.parts import Part, Parts, StageDir
+from wanrec.providers.parts import BLOB_DIR, Part, Parts, StageDir
 from wanrec.reconcile.errors import ErrorCode, ExitCode, WanrecError
 from wanrec.reconcile.model import Via
 
@@ -93,8 +93,9 @@ class Fetcher:
         *,
         translate_os_error: Callable[[OSError, str], WanrecError],
         no_failover: bool = False,
+        blob_dir: str = BLOB_DIR,
     ) -> None:
-        self._parts = Parts(stage)
+        self._parts = Parts(stage, blob_dir)
         self._limits = limits
         self._on_event = on_event
         self._stop = stop
