@@ -9,7 +9,7 @@ without actions loads no graph library.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from wanrec.reconcile.actions import Action, Plan, PlanOptions, RecordChange, Summary
 from wanrec.reconcile.model import Desired, Observed, Via
@@ -35,10 +35,14 @@ def make_plan(desired: Desired, state: State, observed: Observed, options: PlanO
             INVALID_MANIFEST when models require one another in a circle.
     """
     check_request(desired, state, options)
+    if options.state_only:
+        observed = Observed()  # what was seen by chance must not show
     scope = make_scope(desired, state, options)
     found = Findings()
     _find(desired, state, observed, options, scope, found)
-    actions = _arranged(desired, state, observed, options, found.actions)
+    gone = {drop.key for drop in scope.drops}
+    requires = {model.key: model.requires for model in desired.models if model.key not in gone}
+    actions = _arranged(found.actions, requires, state, observed, options)
     blocks = found.blocks + plan_blocks(desired, state, scope, actions, options)
     records = () if options.refresh_only else _records(scope, state, actions, options)
     return Plan(
@@ -69,7 +73,7 @@ def _find(
     ctx = Context(
         options=options,
         selection=desired.selection,
-        facts={} if options.state_only else observed.facts,
+        facts=observed.facts,
         may_delete=scope.may_delete,
         expired_before=verified_ns(limit) if limit is not None else 0,
     )
@@ -84,18 +88,17 @@ def _find(
 
 
 def _arranged(
-    desired: Desired,
+    actions: Sequence[Action],
+    requires: Mapping[str, Sequence[str]],
     state: State,
     observed: Observed,
     options: PlanOptions,
-    actions: Sequence[Action],
 ) -> tuple[Action, ...]:
     if not actions:
         return ()
     from wanrec.reconcile.graph import execution_order, with_dependencies  # loads networkx
     from wanrec.reconcile.plan_share import share
 
-    requires = {model.key: model.requires for model in desired.models if not options.destroy}
     ordered = execution_order(actions, requires, delete_first=options.delete_first)
     shared = share(
         ordered,
