@@ -301,6 +301,7 @@ class Desired:
         policy: the strictest policy of the loaded specs (decides `max_delete`).
         sources: spec and lock files, sorted by path.
         selection: what this run is about.
+        warnings: faults of specs that were read for look-ups only.
     """
 
     models: tuple[DesiredModel, ...] = ()
@@ -308,6 +309,7 @@ class Desired:
     policy: Policy = attrs.field(factory=Policy)
     sources: tuple[SpecSource, ...] = ()
     selection: Selection = attrs.field(factory=Selection)
+    warnings: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

@@ -26,6 +26,7 @@ __all__ = [
     "apply_identities",
     "files_by_model",
     "fold_run",
+    "lock_name",
 ]
 
 STATE_FORMAT_VERSION = 1
@@ -149,6 +150,11 @@ class ModelCommit:
     key: str
     model: ModelRecord | None
     files: Mapping[str, FileRecord] = attrs.field(factory=dict)
+
+
+def lock_name(key: str) -> str:
+    """The name of a model's lock: readable, and safe as a file name."""
+    return "model-" + key.replace("[", "@").rstrip("]")
 
 
 def files_by_model(files: Mapping[str, FileRecord]) -> dict[str, dict[str, FileRecord]]:

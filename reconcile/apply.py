@@ -1,0 +1,416 @@
+"""Walks a plan: locks each model, looks again, acts, journals, folds the journal into the state.
+
+In: a plan and the doors it needs (root, store, locks, fetcher). Out: an `ApplyResult`; failures
+are values, one model's failure stops no other. Decides nothing about *what* to do: that is the
+plan's, made again for each model once its lock is held.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Protocol
+
+import attrs
+
+from wanrec.providers.base import ProviderContext
+from wanrec.reconcile.actions import Action, ApplyResult, Failure, Plan
+from wanrec.reconcile.disk import Root
+from wanrec.reconcile.errors import ErrorCode, WanrecError
+from wanrec.reconcile.gather import FetchFiles, Gathered, Gatherer
+from wanrec.reconcile.model import ActionKind, Assurance, Desired, DesiredModel, split_key
+from wanrec.reconcile.model_commit import Committed, Committer
+from wanrec.reconcile.stage import IdentityLog, Modes, private_stage
+from wanrec.reconcile.telemetry import EventKind, EventSink, emit, span
+from wanrec.state.lock import LockRegistry
+from wanrec.state.model import FileRecord, State, files_by_model, lock_name
+from wanrec.state.runs import Run
+
+__all__ = ["Applier", "Fresh", "Replan"]
+
+
+@attrs.frozen(kw_only=True)
+class Fresh:
+    """One model seen again under its lock: what is to do now, and the state it was seen with."""
+
+    plan: Plan
+    state: State
+
+
+class Replan(Protocol):
+    """Observes and plans one model again; called once a model, with its lock held."""
+
+    def __call__(self, key: str) -> Fresh:
+        """Return what is to do for `key` now."""
+
+
+@attrs.frozen(kw_only=True)
+class Job:
+    """All actions of one model. `after`: keys of jobs that must have ended before."""
+
+    key: str
+    actions: tuple[Action, ...]
+    after: frozenset[str]
+    blocked_by: frozenset[str]
+    """Keys whose failure makes this job pointless: requirements, or a same-name successor."""
+
+
+class Applier:
+    """One run over one plan.
+
+    Args:
+        root, run, locks, fetcher: the doors.
+        desired: what the plan was made for.
+        replan: see `Replan`.
+        contexts: spec file → how its source URLs are resolved.
+        sink: receives events.
+        stop: when set, nothing new is begun and the current fetches end early.
+        exact: actions must still be those of the plan (a saved plan), else PLAN_STALE.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: Root,
+        run: Run,
+        locks: LockRegistry,
+        fetcher: FetchFiles,
+        desired: Desired,
+        replan: Replan,
+        contexts: Mapping[str, ProviderContext],
+        project: str,
+        clock: Callable[[], int],
+        modes: Modes,
+        swap_grace_ns: int,
+        exchange: bool,
+        parallelism: int,
+        lock_timeout_s: float,
+        sink: EventSink,
+        stop: threading.Event,
+        fail_fast: bool = False,
+        extra_sources: tuple[str, ...] = (),
+    ) -> None:
+        self._root = root
+        self._run = run
+        self._locks = locks
+        self._fetcher = fetcher
+        self._models = {model.key: model for model in desired.models}
+        self._replan = replan
+        self._contexts = contexts
+        self._project = project
+        self._parallelism = max(1, parallelism)
+        self._lock_timeout_s = lock_timeout_s
+        self._sink = sink
+        self._stop = stop
+        self._fail_fast = fail_fast
+        self._extra_sources = extra_sources
+        self.log = IdentityLog()
+        self._files = ThreadPoolExecutor(self._parallelism, thread_name_prefix="wanrec-file")
+        self._committer = Committer(
+            root=root,
+            run=run,
+            log=self.log,
+            files=self._files,
+            clock=clock,
+            modes=modes,
+            swap_grace_ns=swap_grace_ns,
+            exchange=exchange,
+            project=project,
+        )
+
+    def run(self, plan: Plan) -> ApplyResult:
+        """Carry the plan out and return what came of it."""
+        jobs = _jobs(plan, self._models)
+        tally = _Tally()
+        failed: set[str] = set()
+        try:
+            with ThreadPoolExecutor(min(self._parallelism, max(1, len(jobs)))) as pool:
+                self._schedule(pool, jobs, tally, failed)
+        finally:
+            self._files.shutdown(wait=True, cancel_futures=True)
+        return tally.result()
+
+    def _schedule(
+        self, pool: ThreadPoolExecutor, jobs: list[Job], tally: _Tally, failed: set[str]
+    ) -> None:
+        waiting = list(jobs)
+        running: dict[Future[bool], Job] = {}
+        open_keys = {job.key for job in jobs}
+        while waiting or running:
+            for job in [job for job in waiting if not job.after & open_keys]:
+                waiting.remove(job)
+                if self._gives_up(job, tally, failed):
+                    failed.add(job.key)
+                    open_keys.discard(job.key)
+                else:
+                    running[pool.submit(self._do, job, tally)] = job
+            if not running:
+                if waiting and all(job.after & open_keys for job in waiting):
+                    raise RuntimeError(f"jobs wait for one another: {waiting}")
+                continue
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                job = running.pop(future)
+                open_keys.discard(job.key)
+                if not future.result():
+                    failed.add(job.key)
+
+    def _gives_up(self, job: Job, tally: _Tally, failed: set[str]) -> bool:
+        """True when the job is not begun: asked to stop, or what it needs has failed."""
+        if self._stop.is_set():
+            return True
+        if failed and self._fail_fast:
+            tally.skip(job.key, "not begun after the first failure (--fail-fast)")
+            return True
+        broken = sorted(job.blocked_by & failed)
+        if broken:
+            cause = tally.first_error(broken[0])
+            tally.fail(
+                Failure(
+                    address=job.key,
+                    error=WanrecError(
+                        cause.code if cause else ErrorCode.INCOMPLETE_MODEL,
+                        f"{job.key} was left alone, because {broken[0]} failed",
+                        address=job.key,
+                        hint="wanrec apply",
+                    ),
+                )
+            )
+            return True
+        return False
+
+    def _do(self, job: Job, tally: _Tally) -> bool:
+        """Carry one job out; True when nothing of it failed."""
+        try:
+            committed = self._locked(job, tally)
+        except WanrecError as error:
+            error.address = error.address or job.key
+            self._report_error(job.key, error)
+            tally.fail(Failure(address=job.key, error=error))
+            return False
+        tally.add(committed)
+        return not [failure for failure in committed.failures if not failure.optional]
+
+    def _locked(self, job: Job, tally: _Tally) -> Committed:
+        name = lock_name(job.key)
+        with span("wanrec.lock.wait", **{"wanrec.model": job.key}):
+            lock = self._locks.acquire(name, self._lock_timeout_s, "apply", stop=self._stop)
+        with lock:
+            self._run.append_busy(job.key)
+            fresh = self._replan(job.key)
+            todo = _agreed(job, fresh.plan.actions)
+            old = fresh.state.models.get(job.key)
+            recorded = files_by_model(fresh.state.files).get(job.key, {})
+            model = self._models.get(job.key)
+            if not todo:
+                self._record_changes(fresh, job.key, tally)
+                return Committed()
+            for action in todo:
+                self._report("action_start", action)
+            stays = model is not None and _stays(recorded, todo)
+            if not stays:
+                assert old is not None
+                return self._committer.drop(job.key, old, recorded, todo)
+            assert model is not None
+            gatherer = self._gatherer(model, fresh.state.files)
+            with self._locks.exclusive_use(name, self._lock_timeout_s, stop=self._stop):
+                return self._committer.update(
+                    model, old, recorded, todo, gatherer, self._finished(tally)
+                )
+
+    def _gatherer(self, model: DesiredModel, files: Mapping[str, FileRecord]) -> Gatherer:
+        def donor_path(address: str) -> str | None:
+            record = files.get(address)
+            return record.path if record else None
+
+        return Gatherer(
+            self._root,
+            self._fetcher,
+            model,
+            self._contexts[model.spec],
+            donor_path,
+            self._stop,
+            private_stage(self._run.run_id),
+            self._extra_sources,
+        )
+
+    def _record_changes(self, fresh: Fresh, key: str, tally: _Tally) -> None:
+        old = fresh.state.models.get(key)
+        if old is None or not fresh.plan.records:
+            return
+        recorded = files_by_model(fresh.state.files).get(key, {})
+        self._committer.record_only(key, old, recorded, fresh.plan.records)
+        tally.records += len(fresh.plan.records)
+
+    def _finished(self, tally: _Tally) -> Callable[[Action, Gathered | WanrecError], None]:
+        def done(action: Action, result: Gathered | WanrecError) -> None:
+            if isinstance(result, WanrecError):
+                self._report_error(action.address, result)
+                return
+            tally.fetched(action, result)
+            self._report(
+                "action_complete", action, source=result.source, bytes=result.bytes_fetched
+            )
+
+        return done
+
+    def _report(self, kind: str, action: Action, **fields: object) -> None:
+        emit(
+            self._sink,
+            EventKind(kind),
+            address=action.address,
+            action=action.action.value,
+            size=action.size,
+            **fields,
+        )
+
+    def _report_error(self, address: str, error: WanrecError) -> None:
+        emit(self._sink, EventKind.ACTION_ERROR, **(error.to_dict() | {"address": address}))
+
+
+def _jobs(plan: Plan, models: Mapping[str, DesiredModel]) -> list[Job]:
+    """Group the actions by model, in plan order; record changes become jobs without actions."""
+    by_key: dict[str, list[Action]] = {}
+    for action in plan.actions:
+        by_key.setdefault(action.key, []).append(action)
+    for change in plan.records:
+        by_key.setdefault(change.model, [])
+    removing = {
+        key
+        for key, actions in by_key.items()
+        if actions
+        and all(a.action in (ActionKind.DELETE, ActionKind.FORGET) for a in actions)
+        and (key not in models or not models[key].installed)
+    }
+    bringing = {_name(key): key for key in by_key if key not in removing}
+    jobs = []
+    for key, actions in by_key.items():
+        donors = {a.partition("::")[0] for action in actions for a in action.depends_on}
+        requires = set(models[key].requires) & by_key.keys() if key in models else set()
+        successor = {bringing[_name(key)]} if key in removing and _name(key) in bringing else set()
+        # Deletes wait for everything that brings bytes, unless the plan itself puts them first.
+        first = plan.options.delete_first
+        others = by_key.keys() - removing if key in removing and not first else set()
+        after = (donors | requires | successor | others) & by_key.keys() - {key}
+        if first and key not in removing:
+            after |= removing
+        jobs.append(
+            Job(
+                key=key,
+                actions=tuple(actions),
+                after=frozenset(after - {key}),
+                blocked_by=frozenset(requires | successor),
+            )
+        )
+    return jobs
+
+
+def _name(key: str) -> str:
+    return split_key(key)[0].partition("@")[0]
+
+
+def _stays(recorded: Mapping[str, FileRecord], actions: Iterable[Action]) -> bool:
+    """True when the model still has a file once the actions are done."""
+    left = set(recorded)
+    for action in actions:
+        if action.action in (ActionKind.DELETE, ActionKind.FORGET):
+            left.discard(action.path)
+        else:
+            left.add(action.path)
+    return bool(left)
+
+
+def _agreed(job: Job, fresh: tuple[Action, ...]) -> tuple[Action, ...]:
+    """What is still to do of what was planned.
+
+    Something that another run has done meanwhile is simply no longer there. Something that was
+    not planned at all means that the model changed under us.
+
+    Raises:
+        WanrecError: CONCURRENT_MODIFICATION.
+    """
+    planned = {action.address: action for action in job.actions}
+    todo = []
+    for action in fresh:
+        if action.key != job.key:
+            continue
+        before = planned.get(action.address)
+        removes = action.action in (ActionKind.DELETE, ActionKind.FORGET)
+        if before is None or (removes and before.action is not action.action):
+            raise WanrecError(
+                ErrorCode.CONCURRENT_MODIFICATION,
+                f"{action.address} changed after it was planned",
+                detail=f"now to {action.action}: {action.reason}",
+                address=action.address,
+                hint="wanrec plan",
+            )
+        # Seen alone, the model does not know of the donor that the whole plan found for it.
+        shared = before.donor is not None and action.action is ActionKind.CREATE
+        todo.append(before if shared else action)
+    return tuple(todo)
+
+
+class _Tally:
+    """Counts what was committed; thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts = dict.fromkeys(ActionKind, 0)
+        self._failures: list[Failure] = []
+        self._warnings: list[str] = []
+        self._delivered: dict[str, tuple[str, int, Assurance]] = {}
+        self._bytes = 0
+        self.records = 0
+
+    def fetched(self, action: Action, got: Gathered) -> None:
+        with self._lock:
+            self._bytes += got.bytes_fetched
+            self._delivered[action.address] = (
+                got.source or "in place",
+                got.bytes_fetched,
+                got.assurance,
+            )
+
+    def add(self, committed: Committed) -> None:
+        with self._lock:
+            self._failures.extend(committed.failures)
+            self._warnings.extend(committed.warnings)
+            fatal = any(not failure.optional for failure in committed.failures)
+            if fatal:
+                return
+            for got in committed.gathered.values():
+                self._counts[ActionKind.REPLACE if got.replaced else got.kind] += 1
+            self._counts[ActionKind.DELETE] += len(committed.deleted)
+            self._counts[ActionKind.FORGET] += len(committed.forgotten)
+
+    def fail(self, failure: Failure) -> None:
+        with self._lock:
+            self._failures.append(failure)
+
+    def skip(self, key: str, why: str) -> None:
+        with self._lock:
+            self._warnings.append(f"{key}: {why}")
+
+    def first_error(self, key: str) -> WanrecError | None:
+        for failure in self._failures:
+            if failure.address.partition("::")[0] == key:
+                return failure.error
+        return None
+
+    def result(self) -> ApplyResult:
+        counts = self._counts
+        return ApplyResult(
+            created=counts[ActionKind.CREATE],
+            verified=counts[ActionKind.VERIFY],
+            replaced=counts[ActionKind.REPLACE],
+            deleted=counts[ActionKind.DELETE],
+            adopted=counts[ActionKind.ADOPT],
+            moved=counts[ActionKind.MOVE],
+            forgotten=counts[ActionKind.FORGET],
+            bytes_fetched=self._bytes,
+            failures=tuple(sorted(self._failures, key=lambda failure: failure.address)),
+            warnings=tuple(sorted(self._warnings)),
+            delivered=dict(sorted(self._delivered.items())),
+            records_changed=self.records,
+        )

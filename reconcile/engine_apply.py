@@ -1,0 +1,316 @@
+"""One apply, from the lock probe to the folded state.
+
+Opens the doors an apply needs, recovers what dead runs left, checks room and swap targets before
+the first byte, lets `apply.Applier` do the work and folds the journal. A saved plan is checked
+against specs and state first and applied exactly, or not at all.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from wanrec.providers.base import ProviderContext
+from wanrec.providers.limits import Limits
+from wanrec.providers.transfer import Fetcher
+from wanrec.reconcile.actions import ApplyResult, Failure, Plan
+from wanrec.reconcile.apply import Applier, Fresh
+from wanrec.reconcile.disk import Root
+from wanrec.reconcile.disk_errors import translate_os_error
+from wanrec.reconcile.disk_probe import fs_type, is_network_fs, probe_exchange
+from wanrec.reconcile.engine_view import view_of
+from wanrec.reconcile.errors import ErrorCode, WanrecError
+from wanrec.reconcile.model import Desired, Selection
+from wanrec.reconcile.planfile import PlanFile, Resume, check_resumable
+from wanrec.reconcile.preflight import check_room, check_swap_targets, room_needed
+from wanrec.reconcile.recover import hand_over, identity_updates, recover_runs, release_retired
+from wanrec.reconcile.stage import IdentityLog, Modes, private_stage, rfc3339, settled
+from wanrec.reconcile.telemetry import EventKind, emit, span
+from wanrec.state.model import ProjectRecord, State
+from wanrec.state.run import RunHeader
+from wanrec.state.runs import Run
+from wanrec.state.store import StateStore
+
+if TYPE_CHECKING:
+    from wanrec.reconcile.engine import ApplyRequest, Engine
+
+__all__ = ["ApplySession"]
+
+
+class ApplySession:
+    """One apply of one engine."""
+
+    def __init__(self, engine: Engine, request: ApplyRequest, operation: str = "apply") -> None:
+        self._engine = engine
+        self._request = request
+        self._operation = operation
+        self._settings = engine.settings
+        self._clock = engine._now
+
+    def apply(self, plan: Plan) -> ApplyResult:
+        """Carry out a plan made a moment ago.
+
+        Raises:
+            WanrecError: the code of the plan's first block; NO_SPACE, FILESYSTEM_ERROR,
+                LOCK_UNRELIABLE and state errors before anything was touched.
+        """
+        _refuse_blocked(plan)
+        if not plan.actions and not plan.records:
+            return ApplyResult()
+        desired = self._desired(plan)
+        with self._engine._opened() as (root, store):
+            return self._carry_out(root, store, plan, desired, None)
+
+    def apply_file(self, file: PlanFile) -> ApplyResult:
+        """Carry out a saved plan exactly, or what an earlier try of the same file left over.
+
+        Raises:
+            WanrecError: PLAN_STALE, PLAN_FOREIGN; as `apply`.
+        """
+        saved = file.plan
+        _refuse_blocked(saved)
+        desired = self._desired(saved)
+        _refuse_changed_specs(saved, desired)
+        with self._engine._opened() as (root, store):
+            recover_runs(root, store, swap_grace_ns=self._grace_ns, clock=self._clock)
+            state = store.read()
+            resume = check_resumable(file, state)
+            _refuse_stale(resume, saved, state)
+            fresh = self._replan(root, store, saved, desired)
+            unplanned = {(a.address, a.action) for a in fresh.actions} - {
+                (a.address, a.action) for a in saved.actions
+            }
+            if resume is Resume.FRESH and unplanned:
+                address, kind = sorted(unplanned)[0]
+                raise WanrecError(
+                    ErrorCode.PLAN_STALE,
+                    f"the disk changed since the plan was made: {address} would now be {kind}d",
+                    address=address,
+                    hint="wanrec plan --out FILE",
+                )
+            if not fresh.actions and not fresh.records:
+                return ApplyResult(already_applied=bool(saved.actions or saved.records))
+            saved_actions = {action.address: action for action in saved.actions}
+            todo = [saved_actions.get(a.address, a) for a in fresh.actions]
+            rest = attrs.evolve(saved, actions=tuple(todo), records=fresh.records)
+            return self._carry_out(root, store, rest, desired, file.plan_id)
+
+    @property
+    def _grace_ns(self) -> int:
+        return int(self._settings.swap_grace * 1e9)
+
+    def _desired(self, plan: Plan) -> Desired:
+        from wanrec.reconcile.engine_specs import select_of
+
+        return self._engine.collect(select_of(plan.selection))
+
+    def _replan(self, root: Root, store: StateStore, plan: Plan, desired: Desired) -> Plan:
+        options = attrs.evolve(
+            plan.options, project_directory=str(self._engine.project_dir), deep=False
+        )
+        return self._engine._plan(root, view_of(root, store), desired, options)
+
+    def _carry_out(
+        self,
+        root: Root,
+        store: StateStore,
+        plan: Plan,
+        desired: Desired,
+        plan_id: str | None,
+    ) -> ApplyResult:
+        self._check_locks(root, store)
+        recover_runs(root, store, swap_grace_ns=self._grace_ns, clock=self._clock)
+        log = IdentityLog()
+        release_retired(root, log, now_ns=self._clock())
+        exchange = self._preflight(root, plan, desired, log)
+        header = RunHeader(
+            operation=self._operation,
+            project=self._settings.project,
+            plan=plan_id,
+            base_serial=plan.serial,
+        )
+        with store.begin_run(header) as run, span("wanrec.apply"):
+            applier = self._applier(root, store, run, plan, desired, exchange)
+            emit(self._request.sink, EventKind.PLAN, actions=len(plan.actions))
+            try:
+                result = applier.run(plan)
+            finally:
+                applier.log.merge(log)
+                hand_over(root, run.run_id)
+            return self._fold(root, store, run, applier.log, result)
+
+    def _check_locks(self, root: Root, store: StateStore) -> None:
+        kind = fs_type(root.path)
+        if is_network_fs(kind) and not self._settings.trust_locks:
+            raise WanrecError(
+                ErrorCode.LOCK_UNRELIABLE,
+                f"locks cannot be relied on: the root is on {kind}",
+                where=str(root.path),
+                hint="trust_locks = true in wanrec.toml, if yours do work",
+            )
+        root.make_dirs(".wanrec/locks", 0o755)
+        store.locks.probe()
+
+    def _preflight(self, root: Root, plan: Plan, desired: Desired, log: IdentityLog) -> bool:
+        """Check room and swap targets; True when directories can be exchanged in one step."""
+        directories = {model.key: model.directory for model in desired.models}
+        bringing = {a.key for a in plan.actions if a.action.brings_bytes and a.key in directories}
+        check_swap_targets(root, directories, bringing)
+        needed = room_needed(plan, delete_first=plan.options.delete_first)
+        if needed > root.free_bytes():
+            release_retired(root, log, now_ns=self._clock(), force=True)
+        check_room(root, needed)
+        root.make_dirs(".wanrec/stage/tree", 0o755)
+        return probe_exchange(root, ".wanrec/stage")
+
+    def _applier(
+        self,
+        root: Root,
+        store: StateStore,
+        run: Run,
+        plan: Plan,
+        desired: Desired,
+        exchange: bool,
+    ) -> Applier:
+        request, settings = self._request, self._settings
+        offline = settings.offline if request.offline is None else request.offline
+        bwlimit = settings.bwlimit if request.bwlimit is None else request.bwlimit
+        limits = Limits(bwlimit=bwlimit)
+        quiet = settings.no_failover if request.no_failover is None else request.no_failover
+
+        def replan(key: str) -> Fresh:
+            view = view_of(root, store)
+            narrow = Selection(keys=frozenset({key}), addresses=desired.selection.addresses)
+            narrow = attrs.evolve(
+                narrow, specs=desired.selection.specs, partial=desired.selection.partial
+            )
+            seen = attrs.evolve(desired, selection=narrow)
+            options = attrs.evolve(
+                plan.options, project_directory=str(self._engine.project_dir), deep=False
+            )
+            fresh = self._engine._plan(root, view, seen, options)
+            mine = tuple(action for action in fresh.actions if action.key == key)
+            records = tuple(change for change in fresh.records if change.model == key)
+            return Fresh(plan=attrs.evolve(fresh, actions=mine, records=records), state=view.state)
+
+        return Applier(
+            root=root,
+            run=run,
+            locks=store.locks,
+            fetcher=self._fetcher(root, run, limits, quiet, request.stop),
+            desired=desired,
+            replan=replan,
+            contexts=self._contexts(desired, limits, offline),
+            project=settings.project,
+            clock=self._clock,
+            modes=Modes(file=settings.file_mode, directory=settings.dir_mode),
+            swap_grace_ns=self._grace_ns,
+            exchange=exchange,
+            parallelism=request.parallelism or settings.parallelism,
+            lock_timeout_s=(
+                settings.lock_timeout if request.lock_timeout is None else request.lock_timeout
+            ),
+            sink=request.sink,
+            stop=request.stop,
+            fail_fast=request.fail_fast,
+            extra_sources=(settings.mirror,) if settings.mirror else (),
+        )
+
+    def _fetcher(
+        self, root: Root, run: Run, limits: Limits, no_failover: bool, stop: threading.Event
+    ) -> Fetcher:
+        sink = self._request.sink
+
+        def on_event(kind: str, fields: Mapping[str, object]) -> None:
+            emit(sink, EventKind(str(kind)), **fields)
+
+        return Fetcher(
+            root,
+            limits,
+            on_event,
+            stop,
+            translate_os_error=translate_os_error,
+            no_failover=no_failover,
+            blob_dir=private_stage(run.run_id),
+        )
+
+    def _contexts(
+        self, desired: Desired, limits: Limits, offline: bool
+    ) -> dict[str, ProviderContext]:
+        settings = self._settings
+        return {
+            spec: ProviderContext(
+                base=Path(self._engine.project_dir, spec).parent,
+                local_root=settings.local_root,
+                offline=offline,
+                allow_http=settings.allow_http,
+                environ=self._engine._environ,
+                limits=limits,
+            )
+            for spec in {model.spec for model in desired.models}
+        }
+
+    def _fold(
+        self, root: Root, store: StateStore, run: Run, log: IdentityLog, result: ApplyResult
+    ) -> ApplyResult:
+        """Take the journal into the state; when that fails, what landed is not lost."""
+        try:
+            now = rfc3339(settled(self._clock, log.facts()))
+            updates = identity_updates(view_of(root, store).state, log, now)
+            project = ProjectRecord(directory=str(self._engine.project_dir))
+            run.fold(project if run.journaled else None, updates)
+        except WanrecError as error:
+            error.hint = "wanrec apply: the journal is kept and is taken over by the next run"
+            failure = Failure(address="state", error=error)
+            return attrs.evolve(result, failures=(*result.failures, failure))
+        return result
+
+
+def _refuse_blocked(plan: Plan) -> None:
+    if plan.blocked:
+        first = plan.blocked[0]
+        more = len(plan.blocked) - 1
+        raise WanrecError(
+            first.code,
+            first.message,
+            detail=f"and {more} more reasons, see the plan" if more else "",
+            address=first.address,
+            hint=first.hint,
+        )
+
+
+def _refuse_changed_specs(saved: Plan, desired: Desired) -> None:
+    now = {source.path: source.sha256 for source in desired.sources}
+    if now == saved.specs:
+        return
+    changed = sorted(
+        path for path in now.keys() | saved.specs.keys() if now.get(path) != saved.specs.get(path)
+    )
+    raise WanrecError(
+        ErrorCode.PLAN_STALE,
+        "the specs changed since the plan was made",
+        detail=", ".join(changed),
+        where=changed[0],
+        hint="wanrec plan --out FILE",
+    )
+
+
+def _refuse_stale(resume: Resume, saved: Plan, state: State | None) -> None:
+    if resume is Resume.FOREIGN:
+        raise WanrecError(
+            ErrorCode.PLAN_FOREIGN,
+            "the plan was made for another root",
+            detail=f"plan: lineage {saved.lineage}; state: {state.lineage if state else 'none'}",
+            hint="wanrec plan --out FILE",
+        )
+    if resume is Resume.STALE:
+        raise WanrecError(
+            ErrorCode.PLAN_STALE,
+            "the state changed since the plan was made",
+            detail=f"plan: serial {saved.serial}; state: serial {state.serial if state else 0}",
+            hint="wanrec plan --out FILE",
+        )

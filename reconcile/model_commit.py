@@ -1,0 +1,382 @@
+"""One model, under its lock: gather its bytes, build the next directory, swap, record.
+
+In: the fresh actions of one model. Out: a `ModelCommit` in the journal, or a failure with the old
+directory untouched. A model commits whole: one missing byte and nothing of it changes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor as Pool
+
+import attrs
+
+from wanrec.reconcile.actions import Action, Failure, RecordChange
+from wanrec.reconcile.commit_records import next_record, not_ours, records_of
+from wanrec.reconcile.disk import Root
+from wanrec.reconcile.errors import ErrorCode, WanrecError
+from wanrec.reconcile.gather import Gathered, Gatherer
+from wanrec.reconcile.model import (
+    ActionKind,
+    DesiredModel,
+    EntryKind,
+    FileFact,
+)
+from wanrec.reconcile.plan_scope import record_after
+from wanrec.reconcile.stage import (
+    TREES,
+    IdentityLog,
+    Modes,
+    Placement,
+    Retired,
+    build_tree,
+    move_foreign_back,
+    purge,
+    remove_empty_dirs,
+    rfc3339,
+    settled,
+    swap_in,
+    write_retired,
+)
+from wanrec.state.model import FileRecord, ModelCommit, ModelRecord
+from wanrec.state.run import SwapIntent
+from wanrec.state.runs import Run
+
+__all__ = ["Committed", "Committer"]
+
+
+@attrs.frozen(kw_only=True)
+class Committed:
+    """What one model's commit did: path → gathered, failures, paths deleted, warnings."""
+
+    gathered: Mapping[str, Gathered] = attrs.field(factory=dict)
+    deleted: tuple[str, ...] = ()
+    forgotten: tuple[str, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Committer:
+    """Carries out the actions of single models; one instance a run, used from several threads.
+
+    Args:
+        root: the opened root.
+        run: the journal of this run.
+        log: shared by all models of the run.
+        files: pool that gathers files in parallel.
+        clock: nanoseconds since the epoch.
+        swap_grace_ns: how long an old directory outlives its swap.
+        exchange: the file system can exchange two names in one step.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: Root,
+        run: Run,
+        log: IdentityLog,
+        files: Pool,
+        clock: Callable[[], int],
+        modes: Modes,
+        swap_grace_ns: int,
+        exchange: bool,
+        project: str,
+    ) -> None:
+        self._root = root
+        self._run = run
+        self._log = log
+        self._files = files
+        self._clock = clock
+        self._modes = modes
+        self._grace_ns = swap_grace_ns
+        self._exchange = exchange
+        self._project = project
+        self._trees = itertools.count(1)
+
+    def update(
+        self,
+        model: DesiredModel,
+        old: ModelRecord | None,
+        recorded: Mapping[str, FileRecord],
+        actions: Iterable[Action],
+        gatherer: Gatherer,
+        on_done: Callable[[Action, Gathered | WanrecError], None],
+    ) -> Committed:
+        """Bring one wanted model to what its actions say, whole or not at all."""
+        actions = tuple(actions)
+        gathered, failures = self._gather(actions, gatherer, on_done)
+        fatal = [failure for failure in failures if not failure.optional]
+        warnings = [
+            f"{f.address}: optional, left out: {f.error.summary}" for f in failures if f.optional
+        ]
+        if fatal:
+            self._keep_verified(model, old, recorded, gathered)
+            return Committed(failures=tuple(failures), warnings=tuple(warnings))
+        drop = {a.path: a for a in actions if a.action is ActionKind.DELETE}
+        forget = {a.path for a in actions if a.action is ActionKind.FORGET}
+        moved_from = {
+            a.donor.partition("::")[2]
+            for a in actions
+            if a.action is ActionKind.MOVE and a.donor and a.donor.startswith(f"{model.key}::")
+        }
+        spared = not_ours(self._root, model.directory, recorded, drop)
+        warnings += [f"{model.key}::{path} is not what wanrec put there: kept" for path in spared]
+        gone = drop.keys() | forget | moved_from
+        kept = {path: rec for path, rec in recorded.items() if path not in gone}
+        if drop or moved_from or any(not g.in_place for g in gathered.values()):
+            self._swap(model, old, recorded, kept, gathered, frozenset(spared))
+        else:
+            records = self._in_place_records(model, kept, gathered)
+            self._commit(model, old, records)
+        return Committed(
+            gathered=gathered,
+            deleted=tuple(drop),
+            forgotten=tuple(forget),
+            failures=tuple(failures),
+            warnings=tuple(warnings),
+        )
+
+    def drop(
+        self,
+        key: str,
+        old: ModelRecord,
+        recorded: Mapping[str, FileRecord],
+        actions: Iterable[Action],
+    ) -> Committed:
+        """Delete or forget a whole model that nobody wants any more."""
+        actions = tuple(actions)
+        forget = tuple(a.path for a in actions if a.action is ActionKind.FORGET)
+        drop = {a.path: a for a in actions if a.action is ActionKind.DELETE}
+        commit = ModelCommit(key=key, model=None)
+        if not drop:
+            self._run.append_commit(commit)
+            return Committed(forgotten=forget)
+        spared = not_ours(self._root, old.directory, recorded, drop)
+        if self._root.stat(old.directory).kind is EntryKind.DIRECTORY:
+            mine = recorded.keys() - set(spared)
+            tree = self._new_tree()
+            self._root.make_dirs(tree, self._modes.directory)
+            retired = self._exchange_dirs(key, tree, old.directory, commit, mine)
+            self._run.append_commit(commit)
+            if retired is not None:
+                purge(self._root, retired, lambda path, fact: path in mine, self._log)
+            remove_empty_dirs(self._root, old.directory)
+        else:
+            self._run.append_commit(commit)
+        return Committed(
+            deleted=tuple(drop),
+            forgotten=forget,
+            warnings=tuple(f"{key}::{p} is not what wanrec put there: kept" for p in spared),
+        )
+
+    def record_only(
+        self,
+        key: str,
+        old: ModelRecord,
+        recorded: Mapping[str, FileRecord],
+        changes: Iterable[RecordChange],
+    ) -> None:
+        """Write an edit that concerns only the record: owners, protect, presence."""
+        after = record_after(old, changes, self._project)
+        kept = attrs.evolve(after, generation=old.generation + 1) if after.owners else None
+        files = recorded if kept else {}
+        self._run.append_commit(ModelCommit(key=key, model=kept, files=files))
+
+    def _gather(
+        self,
+        actions: tuple[Action, ...],
+        gatherer: Gatherer,
+        on_done: Callable[[Action, Gathered | WanrecError], None],
+    ) -> tuple[dict[str, Gathered], list[Failure]]:
+        wanted = [a for a in actions if a.action not in (ActionKind.DELETE, ActionKind.FORGET)]
+        inside = {a.address for a in wanted}
+        # A file whose donor is part of this same commit takes its bytes from the staged donor.
+        first = [a for a in wanted if a.donor not in inside or a.action is ActionKind.MOVE]
+        gathered: dict[str, Gathered] = {}
+        failures: list[Failure] = []
+
+        def settle(action: Action, result: Gathered | WanrecError) -> None:
+            on_done(action, result)
+            if isinstance(result, WanrecError):
+                failures.append(
+                    Failure(address=action.address, error=result, optional=action.optional)
+                )
+            else:
+                gathered[action.path] = result
+
+        futures = [(action, self._files.submit(_attempt, gatherer, action)) for action in first]
+        for action, future in futures:
+            settle(action, future.result())
+        by_sha = {g.sha256: g for g in gathered.values()}
+        for action in wanted:
+            if action in first:
+                continue
+            donor = by_sha.get(action.sha256 or "")
+            if donor is None:
+                settle(action, _attempt(gatherer, attrs.evolve(action, donor=None)))
+            else:
+                settle(
+                    action,
+                    attrs.evolve(
+                        donor, path=action.path, in_place=False, take=False, bytes_fetched=0
+                    ),
+                )
+        return gathered, failures
+
+    def _keep_verified(
+        self,
+        model: DesiredModel,
+        old: ModelRecord | None,
+        recorded: Mapping[str, FileRecord],
+        gathered: Mapping[str, Gathered],
+    ) -> None:
+        """A failed model keeps its directory; what was re-verified in place is still recorded."""
+        refreshed = {path: g for path, g in gathered.items() if g.in_place and path in recorded}
+        if old is not None and refreshed:
+            records = self._in_place_records(model, recorded, refreshed)
+            kept = attrs.evolve(old, generation=old.generation + 1)
+            self._run.append_commit(ModelCommit(key=model.key, model=kept, files=records))
+
+    def _in_place_records(
+        self,
+        model: DesiredModel,
+        recorded: Mapping[str, FileRecord],
+        gathered: Mapping[str, Gathered],
+    ) -> dict[str, FileRecord]:
+        facts = {path: self._root.stat(f"{model.directory}/{path}") for path in gathered}
+        return records_of(model.directory, recorded, gathered, facts, self._stamp(facts))
+
+    def _stamp(self, facts: Mapping[str, FileFact]) -> str:
+        return rfc3339(settled(self._clock, facts.values()))
+
+    def _swap(
+        self,
+        model: DesiredModel,
+        old: ModelRecord | None,
+        recorded: Mapping[str, FileRecord],
+        kept: Mapping[str, FileRecord],
+        gathered: Mapping[str, Gathered],
+        spared: frozenset[str],
+    ) -> None:
+        tree = self._new_tree()
+        placements = self._placements(model, tree, kept, gathered)
+        build_tree(self._root, tree, placements, self._modes, self._log)
+        self._sync(tree, {p.path for p in placements if p.path in gathered})
+        facts = {
+            path: fact
+            for path, fact in self._root.walk(tree).items()
+            if fact.kind is EntryKind.FILE
+        }
+        records = records_of(model.directory, kept, gathered, facts, self._stamp(facts))
+        commit = self._model_commit(model, old, records)
+        mine = (recorded.keys() | gathered.keys()) - spared
+        retired = self._exchange_dirs(model.key, tree, model.directory, commit, mine)
+        self._run.append_commit(commit)
+        if retired is not None:
+            self._retire(retired, mine)
+        if old is not None and old.directory and old.directory != model.directory:
+            mine_old = recorded.keys() - spared
+            purge(self._root, old.directory, lambda path, fact: path in mine_old, self._log)
+
+    def _placements(
+        self,
+        model: DesiredModel,
+        tree: str,
+        kept: Mapping[str, FileRecord],
+        gathered: Mapping[str, Gathered],
+    ) -> list[Placement]:
+        placements = []
+        taken: dict[str, str] = {}
+        for path in sorted(gathered, key=lambda p: (not gathered[p].take, p)):
+            got = gathered[path]
+            again = taken.get(got.origin)
+            if again is None and got.take:
+                taken[got.origin] = f"{tree}/{path}"
+            placements.append(
+                Placement(
+                    path=path,
+                    origin=again or got.origin,
+                    take=got.take and again is None,
+                    identity=None if again else got.identity,
+                )
+            )
+        for path, record in kept.items():
+            fact = None if path in gathered else self._root.stat(record.path)
+            if fact is not None and fact.kind is EntryKind.FILE:
+                placements.append(
+                    Placement(path=path, origin=record.path, take=False, identity=fact)
+                )
+        return placements
+
+    def _sync(self, tree: str, new: set[str]) -> None:
+        for future in [self._files.submit(self._root.fsync_file, f"{tree}/{p}") for p in new]:
+            future.result()
+        folders = {tree}
+        for path in self._root.walk(tree):
+            parent = path.rpartition("/")[0]
+            while parent:
+                folders.add(f"{tree}/{parent}")
+                parent = parent.rpartition("/")[0]
+        for folder in sorted(folders, reverse=True):
+            self._root.fsync_dir(folder)
+
+    def _exchange_dirs(
+        self, key: str, tree: str, directory: str, commit: ModelCommit, mine: Iterable[str]
+    ) -> str | None:
+        """Journal the intent, swap, move the user's own files along; where the old one is now."""
+        two_step = not self._exchange
+        intent = SwapIntent(
+            key=key,
+            stage=tree,
+            directory=directory,
+            stage_ino=self._root.stat(tree).ino,
+            two_step=two_step,
+            retired=f"{tree}.old" if two_step else tree,
+            commit=commit,
+        )
+        self._run.append_swap(intent)
+        retired = swap_in(self._root, tree, directory, two_step=two_step)
+        if retired is not None:
+            move_foreign_back(self._root, retired, directory, mine)
+        return retired
+
+    def _retire(self, tree: str, mine: Iterable[str]) -> None:
+        mine = frozenset(mine)
+        names = {
+            path: (fact.size, fact.mtime_ns, fact.ino)
+            for path, fact in self._root.walk(tree).items()
+            if path in mine
+        }
+        until = self._clock() + self._grace_ns
+        write_retired(self._root, Retired(tree=tree, until_ns=until, names=names))
+
+    def _model_commit(
+        self, model: DesiredModel, old: ModelRecord | None, records: Mapping[str, FileRecord]
+    ) -> ModelCommit:
+        complete = all(
+            (record := records.get(file.path)) is not None
+            and (file.sha256 is None or record.sha256 == file.sha256)
+            for file in model.files
+        ) and len(records) == len(model.files)
+        record = next_record(old, model, self._project, complete, rfc3339(self._clock()))
+        return ModelCommit(key=model.key, model=record, files=records)
+
+    def _commit(
+        self, model: DesiredModel, old: ModelRecord | None, records: Mapping[str, FileRecord]
+    ) -> None:
+        self._run.append_commit(self._model_commit(model, old, records))
+
+    def _new_tree(self) -> str:
+        return f"{TREES}/{self._run.run_id}-{next(self._trees)}"
+
+
+def _attempt(gatherer: Gatherer, action: Action) -> Gathered | WanrecError:
+    try:
+        return gatherer.gather(action)
+    except WanrecError as error:
+        return error
+    except OSError as error:
+        return WanrecError(
+            ErrorCode.FILESYSTEM_ERROR, str(error), address=action.address, detail=repr(error)
+        )

@@ -1,0 +1,350 @@
+"""Builds a model's next directory aside, puts it in place in one step, clears the old one later.
+
+In: an opened root, what the next directory holds and where each file's bytes are. Out: a directory
+that is either the old one or the new one at every instant. Nothing here decides what belongs into
+a model, and nothing here removes a name that wanrec did not record.
+
+Every link and unlink moves the ctime of the inode and so of all its other names. Each such step is
+bracketed by two stats (`IdentityLog`), so that the records of the other names can be refreshed
+without reading a byte.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+import attrs
+
+from wanrec.reconcile.disk import Root, fact_of
+from wanrec.reconcile.errors import ErrorCode, WanrecError
+from wanrec.reconcile.model import EntryKind, FileFact, Via
+
+__all__ = [
+    "BLOBS",
+    "RETIRED",
+    "TREES",
+    "IdentityLog",
+    "Modes",
+    "Placement",
+    "Retired",
+    "build_tree",
+    "move_foreign_back",
+    "private_stage",
+    "purge",
+    "read_retired",
+    "remove_empty_dirs",
+    "rfc3339",
+    "same_identity",
+    "settled",
+    "swap_in",
+    "write_retired",
+]
+
+STAGE = ".wanrec/stage"
+BLOBS = f"{STAGE}/blob"
+TREES = f"{STAGE}/tree"
+RETIRED = f"{STAGE}/retired"
+
+_TICK_NS = 12_000_000
+"""Coarsest kernel clock tick (HZ=100) and a little: an edit after it must show in the ctime."""
+
+
+def private_stage(run_id: str) -> str:
+    """Where one run keeps its verified files: nobody else may take them while it lives."""
+    return f"{STAGE}/{run_id}"
+
+
+@attrs.frozen(kw_only=True)
+class Modes:
+    """Permission bits of model files and directories."""
+
+    file: int = 0o444
+    directory: int = 0o755
+
+
+@attrs.frozen(kw_only=True)
+class Placement:
+    """One file of the next directory.
+
+    Attributes:
+        path: where it goes, relative to the model directory.
+        origin: root-relative path of the bytes, verified by the caller.
+        take: True when the origin is a private staged file that may be moved instead of linked.
+        identity: what a stat of the origin must still say, so that no byte changed since it
+            was verified; None when the caller can't say (a file outside this run's selection).
+    """
+
+    path: str
+    origin: str
+    take: bool
+    identity: FileFact | None
+
+
+class IdentityLog:
+    """Stat identities of inodes before and after wanrec's own links and unlinks.
+
+    Thread-safe in the way that matters: entries of one inode are written under that model's lock.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, dict[tuple[int, int, int], None]] = {}
+        self._latest: dict[int, FileFact] = {}
+
+    def touched(self, before: FileFact, after: FileFact) -> None:
+        """Note that our own step turned `before` into `after` (same inode)."""
+        latest = self._latest.get(before.ino)
+        if latest is None or not same_identity(latest, before):
+            # Somebody else changed it in between: what was known of it proves nothing now.
+            self._known[before.ino] = {}
+        self._known[before.ino][_triple(before)] = None
+        self._latest[before.ino] = after
+
+    def __bool__(self) -> bool:
+        return bool(self._latest)
+
+    def merge(self, other: IdentityLog) -> None:
+        """Take over what another log knows of inodes this one has not seen."""
+        for ino, latest in other._latest.items():
+            if ino not in self._latest:
+                self._latest[ino] = latest
+                self._known[ino] = other._known[ino]
+
+    def facts(self) -> tuple[FileFact, ...]:
+        """The latest identity of every inode touched."""
+        return tuple(self._latest.values())
+
+    def after(self, ino: int, size: int, mtime_ns: int, ctime_ns: int) -> FileFact | None:
+        """The identity now of an inode that was recorded so, or None when we can't vouch."""
+        if (size, mtime_ns, ctime_ns) in self._known.get(ino, ()):
+            return self._latest[ino]
+        return None
+
+
+def _triple(fact: FileFact) -> tuple[int, int, int]:
+    return fact.size, fact.mtime_ns, fact.ctime_ns
+
+
+def rfc3339(now_ns: int) -> str:
+    """Nanoseconds since the epoch as RFC 3339 UTC with microseconds (rounded down)."""
+    seconds, rest = divmod(now_ns, 1_000_000_000)
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{stamp}.{rest // 1000:06d}Z"
+
+
+def settled(clock: Callable[[], int], facts: Iterable[FileFact]) -> int:
+    """A time later than every ctime in `facts` by more than a clock tick; waits for it if need be.
+
+    Records stamped with it are not racy: whoever edits such a file afterwards moves its ctime
+    past the recorded one. A clock that was set back is not waited for; those files are re-hashed.
+    """
+    last = max((max(fact.ctime_ns, fact.mtime_ns) for fact in facts), default=0) + _TICK_NS
+    for _ in range(20):
+        now = clock()
+        if now > last or last - now > 10 * _TICK_NS:
+            return now
+        time.sleep((last - now) / 1e9 + 0.0005)
+    return clock()
+
+
+def build_tree(
+    root: Root, tree: str, placements: Iterable[Placement], modes: Modes, log: IdentityLog
+) -> dict[str, Via]:
+    """Fill the private directory `tree`; return path → how the bytes came there.
+
+    Raises:
+        WanrecError: CONCURRENT_MODIFICATION when a file changed since it was verified; whatever
+            the disk says otherwise.
+    """
+    ways: dict[str, Via] = {}
+    root.make_dirs(tree, modes.directory)
+    for placement in placements:
+        target = f"{tree}/{placement.path}"
+        parent = target.rpartition("/")[0]
+        if parent != tree:
+            root.make_dirs(parent, modes.directory)
+        before = root.stat(placement.origin)
+        if placement.identity is not None and not same_identity(before, placement.identity):
+            raise WanrecError(
+                ErrorCode.CONCURRENT_MODIFICATION,
+                f"{placement.origin} changed after it was verified",
+                where=placement.origin,
+                hint="wanrec apply",
+            )
+        ways[placement.path] = _place(root, placement, target, modes)
+        after = root.stat(target)
+        if after.ino == before.ino and not placement.take:
+            log.touched(before, after)
+    return ways
+
+
+def _place(root: Root, placement: Placement, target: str, modes: Modes) -> Via:
+    if placement.take:
+        root.chmod(placement.origin, modes.file)
+        root.rename(placement.origin, target)
+        return Via.FETCH
+    if root.link(placement.origin, target):
+        return Via.LINK
+    via = root.clone_or_copy(placement.origin, target)
+    root.chmod(target, modes.file)
+    return via
+
+
+def same_identity(a: FileFact, b: FileFact) -> bool:
+    """True when both stats speak of the same, untouched inode."""
+    return (a.kind, a.size, a.mtime_ns, a.ctime_ns, a.ino) == (
+        b.kind,
+        b.size,
+        b.mtime_ns,
+        b.ctime_ns,
+        b.ino,
+    )
+
+
+def swap_in(root: Root, tree: str, directory: str, *, two_step: bool) -> str | None:
+    """Put `tree` at `directory`; return where the old directory now is, or None without one.
+
+    One rename when nothing is there, else one exchange; with `two_step` (no exchange on this
+    file system) two renames, which the journal's intent repairs after a crash in between.
+    """
+    parent = directory.rpartition("/")[0]
+    old: str | None = None
+    if parent:
+        root.make_dirs(parent, 0o755)
+    if root.stat(directory).kind is EntryKind.MISSING and root.rename_noreplace(tree, directory):
+        pass
+    elif two_step:
+        old = f"{tree}.old"
+        root.rename(directory, old)
+        root.rename(tree, directory)
+    elif root.exchange(tree, directory):
+        old = tree
+    else:
+        raise WanrecError(
+            ErrorCode.FILESYSTEM_ERROR,
+            f"{directory} cannot be exchanged in one step on this file system",
+            where=directory,
+            hint="wanrec doctor",
+        )
+    root.fsync_dir(parent)
+    root.fsync_dir(tree.rpartition("/")[0])
+    return old
+
+
+def move_foreign_back(root: Root, old: str, directory: str, recorded: Iterable[str]) -> list[str]:
+    """Move entries that no record names from the old directory into the new one.
+
+    Returns their paths relative to the model directory. An entry whose name the new directory
+    already uses stays where it is (its replacement was the user's own choice).
+    """
+    known = frozenset(recorded)
+    moved = []
+    for path in sorted(root.walk(old)):
+        if path in known:
+            continue
+        target = f"{directory}/{path}"
+        if root.stat(target).kind is not EntryKind.MISSING:
+            continue
+        parent = target.rpartition("/")[0]
+        root.make_dirs(parent, 0o755)
+        root.rename(f"{old}/{path}", target)
+        moved.append(path)
+    return moved
+
+
+@attrs.frozen(kw_only=True)
+class Retired:
+    """An old directory that waits until its readers are done.
+
+    Attributes:
+        tree: where it lies, root-relative.
+        until_ns: may be removed from then on (nanoseconds since the epoch).
+        names: path inside it → [size, mtime_ns, ino] of the files wanrec may unlink.
+    """
+
+    tree: str
+    until_ns: int
+    names: Mapping[str, tuple[int, int, int]]
+
+    @property
+    def note(self) -> str:
+        """The file that remembers this."""
+        return f"{RETIRED}/{self.tree.rpartition('/')[2]}.json"
+
+
+def write_retired(root: Root, retired: Retired) -> None:
+    """Remember a retired directory durably, beside it."""
+    document = {
+        "tree": retired.tree,
+        "until_ns": retired.until_ns,
+        "names": {path: list(identity) for path, identity in sorted(retired.names.items())},
+    }
+    root.make_dirs(RETIRED, 0o755)
+    root.write_atomic(retired.note, json.dumps(document).encode(), 0o644)
+
+
+def read_retired(root: Root) -> list[Retired]:
+    """All retired directories, oldest first; a note that cannot be read is passed over."""
+    found = []
+    for name in sorted(root.walk(RETIRED)):
+        if not name.endswith(".json"):
+            continue
+        try:
+            document = json.loads(_read(root, f"{RETIRED}/{name}"))
+            names = {path: tuple(identity) for path, identity in document["names"].items()}
+            found.append(Retired(tree=document["tree"], until_ns=document["until_ns"], names=names))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return sorted(found, key=lambda retired: retired.until_ns)
+
+
+def _read(root: Root, rel: str) -> bytes:
+    with os.fdopen(root.open_read(rel), "rb") as file:
+        return file.read()
+
+
+def purge(
+    root: Root,
+    tree: str,
+    may_unlink: Callable[[str, FileFact], bool],
+    log: IdentityLog,
+) -> tuple[int, list[str]]:
+    """Unlink what `may_unlink` names below `tree`, then the directories that became empty.
+
+    Returns (bytes whose last name went, paths left alone).
+    """
+    freed, left = 0, []
+    for path, before in sorted(root.walk(tree).items()):
+        name = f"{tree}/{path}"
+        if before.kind is EntryKind.DIRECTORY:
+            continue
+        if not may_unlink(path, before):
+            left.append(path)
+            continue
+        freed += _unlink_logged(root, name, before, log)
+    remove_empty_dirs(root, tree)
+    return freed, left
+
+
+def remove_empty_dirs(root: Root, directory: str) -> None:
+    """Remove the folders below `directory`, and itself, as far as they are empty."""
+    if root.stat(directory).kind is not EntryKind.DIRECTORY:
+        return
+    for path in reversed(root.folders(directory)):
+        root.rmdir(f"{directory}/{path}")
+    root.rmdir(directory)
+
+
+def _unlink_logged(root: Root, name: str, before: FileFact, log: IdentityLog) -> int:
+    if before.kind is not EntryKind.FILE or before.nlink <= 1:
+        root.unlink(name)
+        return before.size
+    fd = root.open_read(name)
+    try:
+        root.unlink(name)
+        log.touched(before, fact_of(os.fstat(fd)))
+    finally:
+        os.close(fd)
+    return 0
