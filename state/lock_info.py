@@ -16,6 +16,7 @@ from wanrec.reconcile.errors import ErrorCode, WanrecError
 __all__ = [
     "LockInfo",
     "blocking_pid",
+    "blocking_pid_of",
     "host_name",
     "read",
     "refuse_other_holder",
@@ -137,12 +138,13 @@ def blocking_pid(lock_path: str) -> int | None:
     except OSError:
         return None
     try:
-        return _query(fd)
+        return blocking_pid_of(fd)
     finally:
         os.close(fd)
 
 
-def _query(fd: int) -> int | None:
+def blocking_pid_of(fd: int) -> int | None:
+    """As `blocking_pid`, asked through an open descriptor."""
     try:
         import fcntl
     except ImportError:  # Windows: no way to ask, so try and let go

@@ -407,8 +407,10 @@ class StateStore(ABC):
             return state.root_id == root_id
         if self.inside_root:
             return True
+        # A first write may be under way, or may have ended since the caller looked.
         pending = read_regular(os.path.join(self._base, "root_id.new")) or b""
-        return pending.strip() == state.root_id.encode() != b""
+        named = self._root_id() or pending.decode("ascii", "replace").strip()
+        return named == state.root_id != ""
 
 
 def _missing(where: str) -> WanrecError:

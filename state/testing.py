@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -52,14 +53,14 @@ class StateStoreContract:
     def make_store(self, root: Path) -> StateStore:
         """Return a new store object for this root."""
 
-    def committed(self, root: Path, commit: ModelCommit | None = None, **header: object) -> None:
+    def committed(self, root: Path, commit: ModelCommit | None = None, **header: Any) -> None:
         """Carry one run through, as an apply would."""
         with self.make_store(root).begin_run(self.header(**header)) as run:
             run.append_commit(commit or sample_commit())
             run.fold()
 
     @staticmethod
-    def header(**changes: object) -> RunHeader:
+    def header(**changes: Any) -> RunHeader:
         """A run's header."""
         return attrs.evolve(RunHeader(operation="apply"), **changes)
 
