@@ -1,6 +1,6 @@
 """TOML text of one spec file → `Manifest`, or every fault of the file in one `FaultGroup`.
 
-In: bytes, and what `defaults.toml` files above it say. Out: frozen values, checked: types, limits,
+In: bytes, and the `defaults.toml` files above it. Out: frozen values, checked: types, limits,
 names that are safe and distinct on every OS, variants that exist, policies. Not here: other files
 (lock file, requirements, the same id twice: `desired`), the disk, the network.
 """
@@ -8,7 +8,7 @@ names that are safe and distinct on every OS, variants that exist, policies. Not
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import attrs
@@ -29,25 +29,27 @@ from wanrec.reconcile.manifest_text import read_toml
 from wanrec.reconcile.model import Policy, RemovedRule
 from wanrec.reconcile.names import check_model_id, check_segment, collision_key
 
-__all__ = ["Inherited", "Manifest", "ModelDecl", "parse_defaults", "parse_manifest"]
+__all__ = ["DefaultsFile", "Manifest", "ModelDecl", "parse_defaults", "parse_manifest"]
 
 DEFAULT_FAMILY = "wan22"
 
 
-class Inherited(NamedTuple):
-    """What `defaults.toml` files say; merge with `over`, nearest file first."""
+class DefaultsFile(NamedTuple):
+    """One `defaults.toml`: what it gives to the specs in its folder and below.
 
+    Attributes:
+        path: POSIX path relative to the project directory.
+        sha256: of the file's bytes.
+        family: None when the file does not say.
+        defaults: model keys, checked one by one.
+        policy: policy keys, checked one by one.
+    """
+
+    path: str
+    sha256: str
     family: str | None = None
     defaults: Mapping[str, Any] = {}
     policy: Mapping[str, Any] = {}
-
-    def over(self, outer: Inherited) -> Inherited:
-        """Return the values of both, these ones winning key by key."""
-        return Inherited(
-            self.family if self.family is not None else outer.family,
-            {**outer.defaults, **self.defaults},
-            {**outer.policy, **self.policy},
-        )
 
 
 @attrs.frozen(kw_only=True)
@@ -70,8 +72,14 @@ class Manifest:
     defaults: Mapping[str, Any] = attrs.field(factory=dict)
 
 
-def parse_manifest(data: bytes, name: str, inherited: Inherited | None = None) -> Manifest:
-    """Read one spec file; `name` is its path in messages, POSIX, relative to the project.
+def parse_manifest(data: bytes, name: str, defaults: Sequence[DefaultsFile] = ()) -> Manifest:
+    """Read one spec file.
+
+    Args:
+        data: its bytes.
+        name: its path in messages, POSIX, relative to the project directory.
+        defaults: the `defaults.toml` files above it, nearest first. The nearest one that has a
+            key gives its value; the spec's own `[defaults]` win over all of them.
 
     Raises:
         FaultGroup: everything that is wrong with the file, in the order of its lines.
@@ -80,12 +88,13 @@ def parse_manifest(data: bytes, name: str, inherited: Inherited | None = None) -
     findings = Findings(name, text)
     _check_version(raw, findings, required=True)
     top = findings.table(raw, _without_version(TOP_KEYS), ())
-    own = _read_shared(top, findings)
-    merged = own.over(inherited or Inherited())
-    policy = Policy(**merged.policy)
-    family = merged.family if merged.family is not None else DEFAULT_FAMILY
+    own = _read_shared(top, findings, name, data)
+    layers = (own, *defaults)
+    policy = Policy(**_merged([layer.policy for layer in layers]))
+    family = next((layer.family for layer in layers if layer.family is not None), DEFAULT_FAMILY)
+    model_defaults = _merged([layer.defaults for layer in layers])
     models = tuple(
-        read_model(findings, ("models", model_id), block, merged.defaults, policy, family)
+        read_model(findings, ("models", model_id), block, model_defaults, policy, family)
         for model_id, block in top.get("models", {}).items()
         if _is_model_block(findings, model_id, block)
     )
@@ -94,7 +103,7 @@ def parse_manifest(data: bytes, name: str, inherited: Inherited | None = None) -
     findings.close()
     return Manifest(
         path=name,
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=own.sha256,
         schema_version=SCHEMA_VERSION,
         family=family,
         policy=policy,
@@ -104,7 +113,7 @@ def parse_manifest(data: bytes, name: str, inherited: Inherited | None = None) -
     )
 
 
-def parse_defaults(data: bytes, name: str) -> Inherited:
+def parse_defaults(data: bytes, name: str) -> DefaultsFile:
     """Read one `defaults.toml`: `family`, `[defaults]` and `[policy]` for the specs below it.
 
     Raises:
@@ -113,9 +122,18 @@ def parse_defaults(data: bytes, name: str) -> Inherited:
     raw, text = read_toml(data, name)
     findings = Findings(name, text)
     _check_version(raw, findings, required=False)
-    own = _read_shared(findings.table(raw, _without_version(DEFAULTS_FILE_KEYS), ()), findings)
+    top = findings.table(raw, _without_version(DEFAULTS_FILE_KEYS), ())
+    own = _read_shared(top, findings, name, data)
     findings.close()
     return own
+
+
+def _merged(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One table out of several; the first layer that has a key decides it."""
+    merged: dict[str, Any] = {}
+    for layer in reversed(layers):
+        merged.update(layer)
+    return merged
 
 
 def _check_version(raw: Mapping[str, Any], findings: Findings, *, required: bool) -> None:
@@ -144,7 +162,9 @@ def _without_version(known: Mapping[str, Key]) -> dict[str, Key]:
     return {**known, "schema_version": known["schema_version"]._replace(required=False)}
 
 
-def _read_shared(top: Mapping[str, Any], findings: Findings) -> Inherited:
+def _read_shared(
+    top: Mapping[str, Any], findings: Findings, name: str, data: bytes
+) -> DefaultsFile:
     family = top.get("family")
     if family is not None:
         findings.add_name(("family",), check_segment(family))
@@ -156,7 +176,7 @@ def _read_shared(top: Mapping[str, Any], findings: Findings) -> Inherited:
     if isinstance(share, float) and share > 1:
         message = f"a share is at most 1.0, not {share}; write an integer for a count"
         findings.add(("policy", "max_delete"), message)
-    return Inherited(family, defaults, policy)
+    return DefaultsFile(name, hashlib.sha256(data).hexdigest(), family, defaults, policy)
 
 
 def _is_model_block(findings: Findings, model_id: str, block: object) -> bool:
