@@ -1,1 +1,16 @@
-"""The engine: spec files in, plans and applied models out."""
+"""The command line: arguments in, one engine call, text and an exit code out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code; never raises for anything a user can cause."""
+    import sys
+
+    from wanrec.reconcile.cli.run import run
+
+    return run(list(sys.argv[1:] if argv is None else argv))

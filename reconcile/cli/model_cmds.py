@@ -1,0 +1,56 @@
+"""`ensure` and `path`: one model, and where it lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from wanrec.reconcile.cli.options import global_options, json_option
+from wanrec.reconcile.cli.session import Session
+
+__all__ = ["ensure", "path"]
+
+
+def _answer(session: Session, model: str, place: Path, as_json: bool) -> None:
+    if as_json:
+        from wanrec.reconcile.render_state import document
+
+        session.write(document(model=model, path=str(place)))
+    else:
+        session.write(f"{place}\n")
+
+
+@click.command()
+@click.argument("model", metavar="MODEL")
+@click.option("--variant", metavar="NAME", help="Which variant; else the default one.")
+@click.option("--offline", is_flag=True, help="Use local sources only.")
+@json_option
+@global_options
+@click.pass_obj
+def ensure(
+    session: Session, /, model: str, variant: str | None, offline: bool, as_json: bool
+) -> None:
+    """Make one model present, whole and verified, and print its absolute path."""
+    from wanrec.reconcile.cli.sinks import Warnings
+    from wanrec.reconcile.engine import ApplyRequest
+
+    engine = session.engine()
+    request = ApplyRequest(sink=Warnings(session), stop=session.stop)
+    session.graceful = True
+    try:
+        place = engine.ensure(model, variant, offline=offline, request=request)
+    finally:
+        session.graceful = False
+    _answer(session, model, place, as_json)
+
+
+@click.command()
+@click.argument("model", metavar="MODEL")
+@click.option("--variant", metavar="NAME", help="Which variant; else the default one.")
+@json_option
+@global_options
+@click.pass_obj
+def path(session: Session, /, model: str, variant: str | None, as_json: bool) -> None:
+    """Print where a model lies or would lie; touch nothing."""
+    _answer(session, model, session.engine().path(model, variant), as_json)
