@@ -6,13 +6,22 @@ Nothing here follows a link that lies below the root, and nothing waits on a pip
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterable
 
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.state.osfault import translated
 
-__all__ = ["ensure_dirs", "fsync_dir", "keep_backup", "read_regular", "remove", "write_atomic"]
+__all__ = [
+    "ensure_dirs",
+    "fsync_dir",
+    "keep_backup",
+    "read_regular",
+    "remove",
+    "sweep_temporaries",
+    "write_atomic",
+]
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
@@ -76,7 +85,7 @@ def keep_backup(path: str, backup: str) -> None:
 
 
 def ensure_dirs(base: str, names: Iterable[str]) -> None:
-    """Make real directories `base/name`, one after the other inside each other's sibling.
+    """Make `base` and the directories `base/NAME` where they are missing.
 
     Raises:
         WanrecError: UNSAFE_PATH when one of them is a link or no directory.
@@ -111,6 +120,22 @@ def remove(path: str) -> None:
         os.unlink(path)
     except OSError:
         return
+
+
+def sweep_temporaries(path: str) -> None:
+    """Remove what killed writers of this file left beside it.
+
+    The caller holds the lock that all its writers hold, so none of it is in use.
+    """
+    directory, name = os.path.split(path)
+    pattern = re.compile(re.escape(name) + r"(\.backup)?\.\d+-[0-9a-f]{8}\.tmp")
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return
+    for other in names:
+        if pattern.fullmatch(other):
+            remove(os.path.join(directory, other))
 
 
 def _write_synced(path: str, data: bytes, mode: int) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wanrec.state.atomic import keep_backup, read_regular, write_atomic
+from wanrec.state.atomic import keep_backup, read_regular, sweep_temporaries, write_atomic
 from wanrec.state.store import WANREC_DIR, StateStore
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class FileStore(StateStore):
         return read_regular(f"{self._path}.backup")
 
     def _write_bytes(self, data: bytes, *, keep_previous: bool) -> None:
+        sweep_temporaries(self._path)
         if keep_previous:
             keep_backup(self._path, f"{self._path}.backup")
         write_atomic(self._path, data)

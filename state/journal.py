@@ -119,8 +119,9 @@ class JournalWriter:
         self._mutex = threading.Lock()
         self._torn = False
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+        flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         with translated(path):
-            self._fd = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o644)
+            self._fd = os.open(path, flags, 0o644)
         try:
             self.append("begin", info, sync=True)
             with translated(path):

@@ -74,12 +74,11 @@ def write(
         dev=identity[0],
         ino=identity[1],
     )
-    path = _info_path(lock_path)
-    temporary = f"{path}.{pid}.tmp"
+    # In place: a reader that meets half of it asks the kernel, and no crash leaves a temp file.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
     try:
-        with open(temporary, "wb") as file:
+        with os.fdopen(os.open(_info_path(lock_path), flags, 0o644), "wb") as file:
             file.write(msgspec.json.encode(info) + b"\n")
-        os.replace(temporary, path)
     except OSError:
         return
 

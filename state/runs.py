@@ -153,7 +153,7 @@ class Run:
             return self._writer
 
     def _drop(self) -> None:
-        """Remove journal, then lock file; a later append would start them anew, so forbid it."""
+        """Remove journal, then lock file."""
         writer, lock = self._writer, self._lock
         if writer is None or lock is None:
             return
@@ -161,7 +161,7 @@ class Run:
         self._commits = []
         writer.close()
         _drop_journal(writer.path, lock)
-        # A new name for what may still come: names of run locks are used once.
+        # What is appended after this goes under a new name: run locks are named once.
         self.info = Run(self._store, self.info.header).info
 
 

@@ -22,7 +22,13 @@ import attrs
 
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.state import codec
-from wanrec.state.atomic import ensure_dirs, fsync_dir, read_regular, write_atomic
+from wanrec.state.atomic import (
+    ensure_dirs,
+    fsync_dir,
+    read_regular,
+    sweep_temporaries,
+    write_atomic,
+)
 from wanrec.state.model import (
     FileRecord,
     ModelCommit,
@@ -357,6 +363,7 @@ class StateStore(ABC):
         if root_id is None:
             # The root becomes ours only once its state is there: a crash in between must not
             # look like a lost state.
+            sweep_temporaries(pending)
             write_atomic(pending, state.root_id.encode() + b"\n")
         self._write_bytes(codec.encode(state), keep_previous=keep_previous)
         if root_id is None:
