@@ -38,7 +38,7 @@ tensors = st.dictionaries(
 
 def layout(wanted: dict[str, tuple[str, list[int]]]) -> tuple[dict[str, dict[str, object]], int]:
     """Lay tensors out back to back, as every writer of the format does."""
-    position, table = 0, {}
+    position, table = 0, dict[str, dict[str, object]]()
     for name, (dtype, shape) in wanted.items():
         count = WIDTH[dtype]
         for size in shape:
