@@ -283,7 +283,7 @@ class Selection:
         return self.has_model(key) and (self.addresses is None or address in self.addresses)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class SpecSource:
     """One spec or lock file that was read: its digest, and nothing of its content."""
 

@@ -1,0 +1,357 @@
+"""Settings: command line, then environment, then one config file, then defaults.
+
+In come the options a command was given, the environment and the working directory; out comes one
+frozen `Settings` that also knows where each value came from. The config file is ``wanrec.toml``,
+or the table ``[tool.wanrec]`` of ``pyproject.toml``, of the nearest folder upwards that has one;
+that folder is the project directory. Without any such file the working directory is it, and no
+TOML parser is loaded. The root itself is not looked at here: `disk.Root.open` does that.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from wanrec.reconcile.errors import ErrorCode, WanrecError
+from wanrec.reconcile.names import nearest
+from wanrec.reconcile.settings_units import parse_duration, parse_rate, parse_size
+
+__all__ = ["SETTING_NAMES", "Settings", "load"]
+
+CONFIG_FILE = "wanrec.toml"
+PYPROJECT = "pyproject.toml"
+_MAX_CONFIG_BYTES = 1 << 20
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """Everything a run is told besides specs and words.
+
+    Attributes:
+        project_dir: spec paths and node ids are relative to it.
+        config_file: the file that was read, or None.
+        root: where models live; see `require_root`.
+        project: who wants the models.
+        state: path or URL of the state when it is not below the root; ``{host}`` not expanded.
+        mirror: a source tried before every listed one.
+        local_root: what a relative ``local://`` path starts at; None: the spec file's folder.
+        manifest: ``WAN_MODELS_MANIFEST``.
+        spec_paths: folders, files or globs below the project directory that hold the specs.
+        bwlimit: bytes a second, None for no limit.
+        lock_timeout, swap_grace, verify_max_age: seconds.
+        marks: the closed list of marks, None when any mark may be used.
+        origins: setting name → where its value came from.
+    """
+
+    project_dir: Path
+    config_file: Path | None = None
+    root: Path | None = None
+    project: str = "default"
+    state: str | None = None
+    mirror: str | None = None
+    local_root: Path | None = None
+    manifest: str | None = None
+    spec_paths: tuple[str, ...] = ("specs",)
+    parallelism: int = 4
+    lock_timeout: float = 600
+    bwlimit: int | None = None
+    swap_grace: float = 600
+    file_mode: int = 0o444
+    dir_mode: int = 0o755
+    trust_locks: bool = False
+    rehash_budget: int = 1 << 30
+    verify_max_age: float | None = None
+    offline: bool = False
+    no_failover: bool = False
+    allow_http: bool = False
+    marks: tuple[str, ...] | None = None
+    log_format: str = "text"
+    origins: Mapping[str, str] = attrs.field(factory=dict)
+
+    def require_root(self) -> Path:
+        """Return the root.
+
+        Raises:
+            WanrecError: INVALID_CONFIG, with an example, when none is set.
+        """
+        if self.root is None:
+            raise WanrecError(
+                ErrorCode.INVALID_CONFIG,
+                "no root is set: wanrec does not know where the models live",
+                hint=(
+                    "wanrec --root /srv/models COMMAND, or MODELS_ROOT=/srv/models,"
+                    ' or root = "/srv/models" in wanrec.toml;'
+                    " `wanrec init --root DIR` creates it"
+                ),
+            )
+        return self.root
+
+
+class _Place:
+    """Where a value was written: what relative paths start at, and how to name it to people."""
+
+    def __init__(self, base: Path, environ: Mapping[str, str], label: str) -> None:
+        self.base = base
+        self.environ = environ
+        self.label = label
+
+
+def _text(value: Any, _place: _Place) -> str:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("expected a text that is not empty")
+    return value
+
+
+def _folder(value: Any, place: _Place) -> Path:
+    text = _text(os.fspath(value) if isinstance(value, Path) else value, place)
+    if text == "~" or text.startswith(("~/", "~\\")):
+        home = place.environ.get("HOME") or place.environ.get("USERPROFILE")
+        text = home + text[1:] if home else text
+    return Path(os.path.normpath(os.path.join(place.base, text)))
+
+
+def _state(value: Any, place: _Place) -> str:
+    text = _text(os.fspath(value) if isinstance(value, Path) else value, place)
+    return text if "://" in text else str(_folder(text, place))
+
+
+def _project(value: Any, place: _Place) -> str:
+    text = _text(value, place)
+    if len(text) > 100 or not re.fullmatch(r"[\w][\w.+/@-]*", text, re.ASCII):
+        raise ValueError(f"{text!r} is not a project name: letters, digits and ._-+/@ only")
+    return text
+
+
+def _flag(value: Any, _place: _Place) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = value.strip().lower() if isinstance(value, str) else value
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("expected true or false")
+
+
+def _texts(value: Any, place: _Place) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [part for part in re.split(r"[,\s]+", value) if part]
+    if not isinstance(value, list | tuple):
+        raise ValueError("expected a list of texts")
+    return tuple(_text(item, place) for item in value)
+
+
+def _workers(value: Any, _place: _Place) -> int:
+    if isinstance(value, str) and re.fullmatch(r"\d{1,4}", value.strip(), re.ASCII):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 256:
+        raise ValueError("expected a whole number from 1 to 256")
+    return value
+
+
+def _mode(value: Any, _place: _Place) -> int:
+    if isinstance(value, str) and re.fullmatch(r"(0o|0)?[0-7]{3}", value):
+        return int(value[-3:], 8)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 0o777:
+        return value
+    raise ValueError('expected an octal mode in quotes, for example "0444"')
+
+
+def _file_mode(value: Any, place: _Place) -> int:
+    mode = _mode(value, place)
+    if mode in (400, 440, 444) or not mode & 0o400:
+        raise ValueError('a file mode lets its owner read; octal, in quotes: "0444"')
+    return mode
+
+
+def _dir_mode(value: Any, place: _Place) -> int:
+    mode = _mode(value, place)
+    if mode & 0o700 != 0o700:
+        raise ValueError('a folder mode gives its owner everything; octal, in quotes: "0755"')
+    return mode
+
+
+def _log_format(value: Any, place: _Place) -> str:
+    if _text(value, place) not in ("text", "json"):
+        raise ValueError('expected "text" or "json"')
+    return str(value)
+
+
+def _bytes(value: Any, _place: _Place) -> int:
+    return parse_size(value)
+
+
+def _bytes_a_second(value: Any, _place: _Place) -> int:
+    return parse_rate(value)
+
+
+def _seconds(value: Any, _place: _Place) -> float:
+    return parse_duration(value)
+
+
+_READERS: dict[str, Callable[[Any, _Place], object]] = {
+    "root": _folder,
+    "project": _project,
+    "state": _state,
+    "mirror": _text,
+    "local_root": _folder,
+    "manifest": _text,
+    "spec_paths": _texts,
+    "parallelism": _workers,
+    "lock_timeout": _seconds,
+    "bwlimit": _bytes_a_second,
+    "swap_grace": _seconds,
+    "file_mode": _file_mode,
+    "dir_mode": _dir_mode,
+    "trust_locks": _flag,
+    "rehash_budget": _bytes,
+    "verify_max_age": _seconds,
+    "offline": _flag,
+    "no_failover": _flag,
+    "allow_http": _flag,
+    "marks": _texts,
+    "log_format": _log_format,
+}
+SETTING_NAMES = tuple(_READERS)
+_OTHER_VARIABLES = {"root": "MODELS_ROOT", "manifest": "WAN_MODELS_MANIFEST"}
+
+
+def load(
+    cli: Mapping[str, object], environ: Mapping[str, str], cwd: Path | None = None
+) -> Settings:
+    """Merge all places of settings; an option that is None was not given.
+
+    Args:
+        cli: setting name → value, and ``config``: the file to read instead of looking for one.
+        environ: ``WANREC_<NAME>``, ``MODELS_ROOT``, ``WAN_MODELS_MANIFEST``.
+        cwd: working directory; relative paths of command line and environment start there.
+
+    Raises:
+        WanrecError: INVALID_CONFIG for an unknown key, a wrong value or an unreadable file.
+    """
+    here = Path.cwd() if cwd is None else Path(cwd)
+    config = cli.get("config") or environ.get("WANREC_CONFIG") or None
+    project_dir, config_file, table, label = _find_config(here, config)
+    _refuse_unknown(table, label, config_file)
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(SETTING_NAMES, "default")
+    for name, reader in _READERS.items():
+        found = _first(name, cli, environ, table)
+        if found is None:
+            continue
+        value, origin = found
+        base = project_dir if origin == "config" else here
+        place = _Place(base, environ, label if origin == "config" else origin)
+        values[name] = _read_value(name, reader, value, place)
+        origins[name] = place.label
+    return Settings(project_dir=project_dir, config_file=config_file, origins=origins, **values)
+
+
+def _first(
+    name: str, cli: Mapping[str, object], environ: Mapping[str, str], table: Mapping[str, object]
+) -> tuple[object, str] | None:
+    given = cli.get(name)
+    if given is not None:
+        return given, f"command line --{name.replace('_', '-')}"
+    for variable in (f"WANREC_{name.upper()}", _OTHER_VARIABLES.get(name, "")):
+        text = environ.get(variable) if variable else None
+        if text:
+            return text, f"environment {variable}"
+    return (table[name], "config") if name in table else None
+
+
+def _read_value(
+    name: str, reader: Callable[[Any, _Place], object], value: object, place: _Place
+) -> object:
+    try:
+        return reader(value, place)
+    except ValueError as exc:
+        usage = place.label.startswith("command line")
+        raise WanrecError(
+            ErrorCode.USAGE if usage else ErrorCode.INVALID_CONFIG,
+            f"{name}: {exc}",
+            where=place.label,
+        ) from None
+
+
+def _find_config(
+    here: Path, given: object | None
+) -> tuple[Path, Path | None, Mapping[str, object], str]:
+    """Return (project directory, config file, its table, its name for people)."""
+    if given:
+        file = Path(os.path.normpath(here / str(given)))
+        return file.parent, file, _table_of(file, required=True) or {}, _label(file)
+    for folder in (here, *here.parents):
+        for name in (CONFIG_FILE, PYPROJECT):
+            file = folder / name
+            if os.path.isfile(file):
+                table = _table_of(file, required=False)
+                if table is not None:
+                    return folder, file, table, _label(file)
+    return here, None, {}, ""
+
+
+def _label(file: Path) -> str:
+    return f"{PYPROJECT} [tool.wanrec]" if file.name == PYPROJECT else file.name
+
+
+def _table_of(file: Path, *, required: bool) -> Mapping[str, object] | None:
+    """Return the settings of a file; None when a ``pyproject.toml`` is not about wanrec."""
+    data = _read(file)
+    in_pyproject = file.name == PYPROJECT
+    if in_pyproject and not required and b"wanrec" not in data:
+        return None
+    import tomllib
+
+    try:
+        document: Any = tomllib.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as exc:
+        raise WanrecError(ErrorCode.INVALID_CONFIG, f"not TOML: {exc}", where=str(file)) from None
+    if in_pyproject:
+        tool = document.get("tool", {})
+        document = tool.get("wanrec") if isinstance(tool, dict) else None
+        if document is None:
+            return {} if required else None
+    if not isinstance(document, dict):
+        raise WanrecError(ErrorCode.INVALID_CONFIG, "tool.wanrec is not a table", where=str(file))
+    return document
+
+
+def _read(file: Path) -> bytes:
+    try:
+        with open(file, "rb") as stream:
+            data = stream.read(_MAX_CONFIG_BYTES + 1)
+    except OSError as exc:
+        raise WanrecError(
+            ErrorCode.INVALID_CONFIG,
+            f"cannot read the config file: {exc.strerror}",
+            where=str(file),
+        ) from None
+    if len(data) > _MAX_CONFIG_BYTES:
+        raise WanrecError(
+            ErrorCode.INVALID_CONFIG, "a config file is at most 1 MiB", where=str(file)
+        )
+    return data
+
+
+def _refuse_unknown(table: Mapping[str, object], label: str, file: Path | None) -> None:
+    unknown = [key for key in table if key not in _READERS and not key.startswith("x-")]
+    problems = []
+    for key in sorted(unknown):
+        guess = nearest(key, SETTING_NAMES)
+        problems.append(
+            f'unknown setting "{key}"' + (f'; did you mean "{guess}"?' if guess else "")
+        )
+    if problems:
+        raise WanrecError(
+            ErrorCode.INVALID_CONFIG,
+            f"{label}: {problems[0]}",
+            detail="\n".join(problems[1:]),
+            where=str(file),
+            hint="`wanrec config` lists every setting",
+        )
