@@ -1,0 +1,173 @@
+"""What a person or a script meets at the command line, whatever the engine does."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.program import Program, command_line
+from support.small import declare
+
+from wanrec.reconcile.cli.commands import TABLE
+
+
+def test_help_names_every_command(wanrec: Program) -> None:
+    """`--help` lists each command; each command has help of its own and exits 0."""
+    text = wanrec.ok("--help").stdout
+    assert all(f"  {name} " in text for name in TABLE)
+
+
+@pytest.mark.parametrize("command", sorted(TABLE))
+def test_each_command_has_help(wanrec: Program, command: str) -> None:
+    """`wanrec COMMAND --help` says what it does and knows the global options."""
+    text = wanrec.ok(command, "--help").stdout
+    assert "--root DIR" in text
+    assert "--log-format" in text
+
+
+def test_global_options_on_both_sides(wanrec: Program, tmp_path: Path) -> None:
+    """A global option may stand before or after the command; the last one wins."""
+    for words in (
+        ("--root", "x", "config", "--root", "y"),
+        ("config", "--root", "x", "--root", "y"),
+        ("--root", "y", "config"),
+    ):
+        shown = wanrec.ok(*words, "--format", "json").json()["settings"]["root"]
+        assert shown["value"] == str(wanrec.project / "y"), words
+        assert "--root" in shown["from"]
+
+
+def test_quiet_and_verbose_last_wins(wanrec: Program) -> None:
+    """-q silences what is not an error; a later -v takes it back."""
+    wanrec.write("wanrec.toml", "")
+    assert wanrec.ok("-q", "init").stderr == ""
+    assert wanrec.ok("-q", "init", "-v").stderr != ""
+
+
+def test_config_masks_secrets(wanrec: Program) -> None:
+    """User info and query of a URL never leave through `config`."""
+    mirror = "https://me:hunter2@mirror.example/x?sig=hunter2"
+    for form in ("text", "json"):
+        done = wanrec.ok("config", "--mirror", mirror, "--format", form)
+        assert "hunter2" not in done.stdout + done.stderr
+        assert "mirror.example" in done.stdout
+
+
+def test_init_starts_a_project(wanrec: Program) -> None:
+    """`init --root` makes root, spec and config that validate as they are; again: keeps them."""
+    wanrec.ok("init", "--root", "m o'd\"els", env={"MODELS_ROOT": None})
+    assert (wanrec.project / "m o'd\"els").is_dir()
+    again = wanrec.ok("init", env={"MODELS_ROOT": None})
+    assert "Kept specs/models.toml" in again.stderr
+    assert wanrec.ok("validate", env={"MODELS_ROOT": None}).stdout.startswith("Valid: ")
+
+
+def test_closed_pipe_is_quiet(wanrec: Program) -> None:
+    """A reader that leaves early causes no traceback and no other exit code."""
+    declare(wanrec, {"a@1": {f"{n}.txt": b"x" * n for n in range(1, 400)}})
+    process = wanrec.start("plan", "--detailed-exitcode")
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait(60) == 2
+    assert errors == ""
+
+
+def test_closed_stdout(wanrec: Program) -> None:
+    """A stdout that was never open is no reason to fail."""
+    line = " ".join(f"'{word}'" for word in [*command_line(), "config"])
+    done = subprocess.run(
+        ["sh", "-c", f"{line} >&-"],
+        env=wanrec.environment(),
+        cwd=wanrec.project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_log_format_json(wanrec: Program) -> None:
+    """With --log-format json each line on stderr is a JSON object."""
+    done = wanrec.run("plan", "--log-format", "json", "--root", "nowhere")
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert lines[-1]["level"] == "error"
+    assert lines[-1]["error"]["code"]
+
+
+def test_no_color_off_a_terminal(wanrec: Program) -> None:
+    """Nothing printed into a pipe holds an escape sequence."""
+    declare(wanrec, {"a@1": {"x.txt": b"x"}})
+    done = wanrec.ok("plan")
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("answer", "code"), [("yes\n", 0), ("no\n", 3), ("\x04", 64)])
+def test_question_on_a_terminal(wanrec: Program, answer: str, code: int) -> None:
+    """On a terminal apply asks, and only `yes` is a yes."""
+    declare(wanrec, {"a@1": {"x.txt": b"x"}})
+    master, slave = pty.openpty()
+    try:
+        process = wanrec.start("apply", stdin=slave)
+        os.close(slave)
+        os.write(master, answer.encode())
+        _, errors = process.communicate(timeout=60)
+    finally:
+        os.close(master)
+    assert process.returncode == code, errors
+    assert bool(wanrec.files()) is (code == 0)
+    assert "Only 'yes'" in errors
+
+
+def test_json_into_follows_the_text(wanrec: Program) -> None:
+    """`--json-into` writes the events to a file while people read text."""
+    declare(wanrec, {"a@1": {"x.txt": b"x"}})
+    done = wanrec.ok("apply", "-y", "--json-into", "events.jsonl")
+    assert "Apply complete! 1 created" in done.stdout
+    lines = (wanrec.project / "events.jsonl").read_text().splitlines()
+    events = [json.loads(line)["event"] for line in lines]
+    assert events[0] == "version"
+    assert events[-1] == "summary"
+    assert "action_complete" in events
+
+
+def test_trace_file(wanrec: Program) -> None:
+    """--trace-file records the spans of a run, nested below one another."""
+    declare(wanrec, {"a@1": {"x.txt": b"x"}})
+    wanrec.ok("apply", "-y", "--trace-file", "t.jsonl")
+    text = (wanrec.project / "t.jsonl").read_text()
+    names = {
+        span["name"]
+        for line in text.splitlines()
+        for resource in json.loads(line)["resourceSpans"]
+        for scope in resource["scopeSpans"]
+        for span in scope["spans"]
+    }
+    assert {"wanrec.plan", "wanrec.refresh", "wanrec.apply", "wanrec.lock.wait"} <= names
+
+
+def test_module_is_the_program(wanrec: Program) -> None:
+    """`python -m wanrec` is the same program as the script."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "wanrec", "--version"],
+        env=wanrec.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == wanrec.ok("--version").stdout
+
+
+def test_drift_output_is_atomic_and_complete(wanrec: Program) -> None:
+    """`drift --output` replaces a file by the whole report, an error included."""
+    declare(wanrec, {"a@1": {"x.txt": b"x"}})
+    wanrec.ok("apply", "-y")
+    wanrec.ok("drift", "--format", "prometheus", "--output", "m.prom")
+    assert "wanrec_drift_success 1" in (wanrec.project / "m.prom").read_text()
+    (wanrec.root / ".wanrec/state.json").unlink()
+    assert wanrec.run("drift", "--format", "prometheus", "--output", "m.prom").exit == 8
+    assert "wanrec_drift_success 0" in (wanrec.project / "m.prom").read_text()

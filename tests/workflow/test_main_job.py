@@ -1,0 +1,146 @@
+"""The main job on real processes: plan, apply, tamper, drift, repair, upgrade, drop."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from support.program import Program
+from support.specs import declare, mirror, spec_text
+
+FILES = {
+    "config.json": b'{"a": 1}\n',
+    "vae/weights.bin.txt": b"w" * 300_000,
+    "vae/config.json": b'{"vae": 1}\n',
+}
+MODEL = "tiny@1.0.0"
+HOME = f"wan22/{MODEL}"
+
+
+@pytest.fixture
+def project(wanrec: Program) -> Program:
+    """A project whose one model is applied."""
+    source = mirror(wanrec, "tiny", FILES)
+    wanrec.write("specs/tiny.toml", spec_text({MODEL: declare(FILES, source)}))
+    return wanrec
+
+
+def flip(path: Path) -> None:
+    """Change one byte and put size and mtime back."""
+    before = path.stat()
+    mode = before.st_mode
+    path.chmod(0o644)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(bytes(data))
+    path.chmod(mode)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_apply_then_no_changes(project: Program) -> None:
+    """What was applied is whole, and a second run finds nothing to do."""
+    done = project.ok("apply", "-y")
+    assert done.stdout.splitlines()[-1].startswith("Apply complete! 3 created, 0 verified")
+    assert project.files() == {f"{HOME}/{path}": data for path, data in FILES.items()}
+    again = project.ok("apply", "-y")
+    assert again.stdout.splitlines()[-1] == "No changes. Disk matches the specs."
+    assert project.run("plan", "--detailed-exitcode").exit == 0
+    assert project.run("drift").exit == 0
+
+
+def test_a_flipped_byte_is_found_and_repaired(project: Program) -> None:
+    """One byte flipped behind the back of size and mtime: drift says so, apply repairs it."""
+    project.ok("apply", "-y")
+    flip(project.root / HOME / "vae/weights.bin.txt")
+    found = project.run("drift", "--deep", "--format", "json")
+    assert found.exit == 2
+    assert [item["path"] for item in found.json()["items"]] == ["vae/weights.bin.txt"]
+    project.ok("apply", "-y")
+    assert project.files()[f"{HOME}/vae/weights.bin.txt"] == FILES["vae/weights.bin.txt"]
+    assert project.run("drift", "--deep").exit == 0
+
+
+def test_touch_is_verify_and_no_drift(project: Program) -> None:
+    """Touched clocks are not drift: plan shows verify only, refresh-only settles it."""
+    project.ok("apply", "-y")
+    for path in FILES:
+        os.utime(project.root / HOME / path)
+    plan = project.run("plan", "--format", "json", "--detailed-exitcode")
+    assert plan.exit == 2
+    assert {action["action"] for action in plan.json()["actions"]} == {"verify"}
+    assert project.run("drift").exit == 0
+    project.ok("apply", "--refresh-only", "-y")
+    assert project.ok("plan").stdout.strip() == "No changes. Disk matches the specs."
+
+
+def test_an_upgrade_swaps_and_keeps_foreign_files(project: Program) -> None:
+    """New bytes, a dropped file and a user's own file: the swap gets all three right."""
+    project.ok("apply", "-y")
+    own = project.root / HOME / "notes.txt"
+    own.write_text("mine")
+    files = {"config.json": b'{"a": 2}\n', "vae/config.json": FILES["vae/config.json"]}
+    source = mirror(project, "tiny", files)
+    project.write("specs/tiny.toml", spec_text({MODEL: declare(files, source)}))
+    plan = project.ok("plan", "--format", "json").json()
+    assert {a["path"]: (a["action"], a["reason"]) for a in plan["actions"]} == {
+        "config.json": ("replace", "spec_changed"),
+        "vae/weights.bin.txt": ("delete", "not_in_spec"),
+    }
+    assert plan["foreign"] == [f"{HOME}/notes.txt"]
+    project.ok("apply", "-y")
+    assert project.files() == {
+        f"{HOME}/config.json": files["config.json"],
+        f"{HOME}/notes.txt": b"mine",
+        f"{HOME}/vae/config.json": FILES["vae/config.json"],
+    }
+    assert project.ok("plan").stdout.strip().startswith("No changes.")
+
+
+def test_a_dropped_block_is_deleted(project: Program) -> None:
+    """A model that left its spec goes, with --allow-delete, and leaves nothing behind."""
+    project.ok("apply", "-y")
+    project.write("specs/tiny.toml", "schema_version = 1\n")
+    assert project.run("apply", "-y").exit == 3
+    done = project.ok("apply", "-y", "--allow-delete")
+    assert "3 deleted" in done.stdout
+    assert project.files() == {}
+    assert not (project.root / HOME).exists()
+    state = json.loads((project.root / ".wanrec/state.json").read_text())
+    assert state["models"] == {}
+    assert state["files"] == {}
+
+
+def test_lost_state_is_refused_and_rebuilt(project: Program) -> None:
+    """Without state.json nothing starts afresh; rebuild needs no source."""
+    spec = project.project / "specs/tiny.toml"
+    spec.write_text(spec.read_text().replace("[models", "[models", 1))
+    project.ok("apply", "-y")
+    lineage = json.loads((project.root / ".wanrec/state.json").read_text())["lineage"]
+    (project.root / ".wanrec/state.json").unlink()
+    for command in (("plan",), ("apply", "-y"), ("drift",)):
+        refused = project.run(*command)
+        assert refused.exit == 8
+        assert "STATE_MISSING" in refused.stderr + refused.stdout
+    os.rename(project.project / "mirror", project.project / "gone")
+    project.ok("state", "rebuild")
+    assert project.ok("plan").stdout.strip() == "No changes. Disk matches the specs."
+    rebuilt = json.loads((project.root / ".wanrec/state.json").read_text())
+    assert rebuilt["models"].keys() == {MODEL}
+    assert len(lineage) == 36
+
+
+def test_a_wrong_byte_never_lands(project: Program) -> None:
+    """A mirror with wrong bytes: exit 4, nothing at a final path, the plan still shows it."""
+    (project.project / "mirror/tiny/config.json").write_bytes(b'{"a": 9}\n')
+    failed = project.run("apply", "-y")
+    assert failed.exit == 4
+    assert "CHECKSUM_FAIL" in failed.stderr + failed.stdout
+    assert project.files() == {}
+    plan = project.ok("plan", "--format", "json").json()
+    assert {a["path"]: a["bytes_to_fetch"] for a in plan["actions"]} == {
+        "config.json": len(FILES["config.json"]),
+        "vae/config.json": 0,
+        "vae/weights.bin.txt": 0,
+    }
