@@ -23,6 +23,8 @@ from wanrec.state.model import State, files_by_model
 
 __all__ = ["make_plan", "record_after", "record_of"]
 
+_PARTIAL = "This run is partial: what it did not select is neither deleted nor forgotten."
+
 
 def make_plan(desired: Desired, state: State, observed: Observed, options: PlanOptions) -> Plan:
     """Compare what is wanted with what is there, and say what would make them agree.
@@ -53,7 +55,7 @@ def make_plan(desired: Desired, state: State, observed: Observed, options: PlanO
         records=tuple(records),
         foreign=tuple(sorted(observed.foreign)),
         drift=tuple(sorted(found.drift, key=lambda item: item.address)),
-        warnings=_warnings(desired, observed, scope, actions, found),
+        warnings=_warnings(desired, observed, actions, found),
         blocked=ordered_blocks(blocks),
         summary=_summary(actions, observed),
         partial=desired.selection.partial,
@@ -113,11 +115,12 @@ def _arranged(
 def _records(
     scope: Scope,
     state: State,
-    actions: Iterable[Action],
+    actions: Sequence[Action],
     options: PlanOptions,
 ) -> list[RecordChange]:
     """Edits that only the state sees, of models that stay."""
     acting = {action.key for action in actions}
+    renewed = {action.key for action in actions if action.action.brings_bytes}
     changes: list[RecordChange] = []
     for model in scope.wanted:
         old = state.models.get(model.key)
@@ -125,7 +128,7 @@ def _records(
             new = record_of(model, old, options.project)
             rows = record_changes(model.key, old, new, options.project)
             # What decides bytes is said by the actions; alone it is an edit of the record.
-            hidden = ("requires", "spec_sha256") if model.key in acting else ()
+            hidden = ("requires", "spec_sha256") if model.key in renewed else ()
             changes += [row for row in rows if row.field not in hidden]
     for key in (*scope.released, *(drop.key for drop in scope.drops if drop.key not in acting)):
         spec = next(o.spec for o in state.models[key].owners if o.project == options.project)
@@ -151,18 +154,11 @@ def _summary(actions: Iterable[Action], observed: Observed) -> Summary:
 
 
 def _warnings(
-    desired: Desired,
-    observed: Observed,
-    scope: Scope,
-    actions: Sequence[Action],
-    found: Findings,
+    desired: Desired, observed: Observed, actions: Sequence[Action], found: Findings
 ) -> tuple[str, ...]:
     selection = desired.selection
-    lines = sorted(found.warnings)
-    if selection.partial:
-        lines.insert(
-            0, "This run is partial: what it did not select is neither deleted nor forgotten."
-        )
+    lines = [_PARTIAL] if selection.partial else []
+    lines += [*desired.warnings, *sorted(found.warnings)]
     acting = {action.key for action in actions}
     lines += [
         f"{key} comes along: a selected model requires it."

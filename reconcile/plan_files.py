@@ -75,6 +75,7 @@ def plan_model(
     addresses = None if model.key in ctx.selection.pulled_in else ctx.selection.addresses
     cases = _cases(ctx, model, records, addresses)
     sources = tuple(public_source(url) for url in model.sources) if cases else ()
+    renamed: set[str | None] = set()
     for case in cases:
         note_drift(ctx, model.key, case.record, case.fact, case.address, found)
         step = _judge_case(case)
@@ -82,8 +83,9 @@ def plan_model(
             found.blocks.append(step)
         elif step is not None:
             found.actions.append(_action(case, step, model, sources))
+            if step.kind is ActionKind.MOVE:
+                renamed.add(step.donor)
     if not shared and ctx.may_delete and addresses is None:
-        renamed = {case.moved_from for case in cases}
         _unwanted_files(ctx, model, records, renamed, found)
 
 
@@ -267,7 +269,9 @@ def _unwanted_files(
     ctx: Context, model: DesiredModel, records: Records, renamed: set[str | None], found: Findings
 ) -> None:
     """Recorded files of a wanted model that its spec has dropped; renamed ones are not dropped."""
-    wanted = {spec.path for spec in model.files} if records else frozenset()
+    if len(records) == len(model.files) and all(spec.path in records for spec in model.files):
+        return
+    wanted = {spec.path for spec in model.files}
     for path, record in records.items():
         if path not in wanted and f"{model.key}::{path}" not in renamed:
             let_go(ctx, model.key, path, record, Reason.NOT_IN_SPEC, True, found)

@@ -83,15 +83,14 @@ def _recorded_donors(
     for address, record in files.items():
         if record.sha256 not in wanted or record.assurance is Assurance.ASSUMED or address in unfit:
             continue
-        if facts is not None:
-            fact = facts.get(address)
-            if judge(record, fact) is not Trust.TRUSTED:
-                continue
-            if fact is not None and fact.sha256 not in (None, record.sha256):
-                continue
-        if address < donors.get(record.sha256, "\U0010ffff"):
-            donors[record.sha256] = address
+        if facts is None or _is_sound(record, facts.get(address)):
+            donors[record.sha256] = min(address, donors.get(record.sha256, address))
     return donors
+
+
+def _is_sound(record: FileRecord, fact: FileFact | None) -> bool:
+    seen = None if fact is None else fact.sha256
+    return judge(record, fact) is Trust.TRUSTED and seen in (None, record.sha256)
 
 
 def _linked(action: Action, donor: str, donor_acts: bool) -> Action:

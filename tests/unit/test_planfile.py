@@ -48,29 +48,23 @@ def refusal(data: bytes) -> WanrecError:
     return caught.value
 
 
+NAMES = (
+    "format_version wanrec_version project lineage serial specs options selection partial"
+    " actions records foreign drift warnings blocked summary"
+)
+SUMMARY = "create verify replace delete adopt move forget bytes_to_fetch bytes_to_free bytes_saved"
+ACTION = (
+    "address model variant path action reason size sha256 before after sources via"
+    " bytes_to_fetch depends_on donor optional"
+)
+
+
 def test_the_document_has_the_names_of_the_contract(plan: Plan) -> None:
     """Every name of the contract is there, in a stable order."""
     document = plan_to_dict(plan)
-    assert (
-        list(document)
-        == (
-            "format_version wanrec_version project lineage serial specs options selection partial"
-            " actions records foreign drift warnings blocked summary"
-        ).split()
-    )
-    assert (
-        list(document["summary"])
-        == (
-            "create verify replace delete adopt move forget bytes_to_fetch bytes_to_free bytes_saved"
-        ).split()
-    )
-    assert (
-        list(action_to_dict(plan.actions[0]))
-        == (
-            "address model variant path action reason size sha256 before after sources via"
-            " bytes_to_fetch depends_on donor optional"
-        ).split()
-    )
+    assert list(document) == NAMES.split()
+    assert list(document["summary"]) == SUMMARY.split()
+    assert list(action_to_dict(plan.actions[0])) == ACTION.split()
 
 
 def test_a_file_is_safe_to_publish(plan: Plan) -> None:
