@@ -13,7 +13,15 @@ from wanrec.reconcile.errors import WanrecError
 from wanrec.reconcile.render_rows import apply_counts
 from wanrec.reconcile.render_words import bullet, escaped, paint, plural
 
-__all__ = ["ALREADY_APPLIED", "apply_json", "apply_text", "error_text", "failed_entries"]
+__all__ = [
+    "ALREADY_APPLIED",
+    "apply_json",
+    "apply_text",
+    "closing_text",
+    "error_text",
+    "failed_entries",
+    "failures_text",
+]
 
 APPLY_FORMAT_VERSION = 1
 ALREADY_APPLIED = "Already applied."
@@ -21,14 +29,23 @@ ALREADY_APPLIED = "Already applied."
 
 def apply_text(result: ApplyResult, color: bool = False) -> str:
     """Return warnings, one block per failure, and the closing line."""
+    return failures_text(result, color) + closing_text(result, color)
+
+
+def failures_text(result: ApplyResult, color: bool = False) -> str:
+    """Return warnings and one block per failure, empty when there is neither."""
     lines = [paint(bullet(f"Warning: {text}", ""), "~", color) for text in result.warnings]
-    hard = _hard(result.failures)
     for failure in result.failures:
         if failure.optional:
             lines.append(paint(_optional(failure), "~", color))
         else:
             lines += [error_text(failure.error, failure.address, color), ""]
-    lines.append(paint(_closing(result, len(hard)), "bold", color))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def closing_text(result: ApplyResult, color: bool = False) -> str:
+    """Return the frozen line, and how many records changed beside the actions."""
+    lines = [paint(_closing(result, len(_hard(result.failures))), "bold", color)]
     if result.records_changed:
         lines.append(f"{plural(result.records_changed, 'record')} updated.")
     return "\n".join(lines) + "\n"

@@ -107,7 +107,7 @@ class Sinks:
 
     def finished(self, result: ApplyResult) -> None:
         """The apply ended: the frozen line for people, the summary for programs."""
-        from wanrec.reconcile.render_apply import apply_json, apply_text
+        from wanrec.reconcile.render_apply import apply_json, closing_text, failures_text
 
         if self._machine:
             self._tell(EventKind.SUMMARY, **json.loads(apply_json(result)))
@@ -116,7 +116,11 @@ class Sinks:
         nothing_to_do = not self._plan and not result.done and not result.failures
         if nothing_to_do and not result.already_applied and not result.records_changed:
             return  # the plan has said "No changes."
-        self._session.write("\n" + apply_text(result, self._session.color))
+        failures = failures_text(result, self._session.color)
+        if failures:
+            level = "error" if any(not f.optional for f in result.failures) else "warning"
+            self._session.say("\n" + failures, level)
+        self._session.write("\n" + closing_text(result, self._session.color))
 
     @contextmanager
     def live(self) -> Iterator[None]:

@@ -72,9 +72,9 @@ def test_closed_pipe_is_quiet(wanrec: Program) -> None:
     declare(wanrec, {"a@1": {f"{n}.txt": b"x" * n for n in range(1, 400)}})
     process = wanrec.start("plan", "--detailed-exitcode")
     process.stdout.close()
-    errors = process.stderr.read()
-    assert process.wait(60) == 2
-    assert errors == ""
+    with process.stderr as stderr:
+        errors = stderr.read()
+    assert (process.wait(60), errors) == (2, "")
 
 
 def test_closed_stdout(wanrec: Program) -> None:
