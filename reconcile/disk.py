@@ -82,7 +82,10 @@ class Root(Tree):
         """
         with translated(dst, "link"), self._pair(src, dst) as (src_fd, old, dst_fd, new):
             try:
-                os.link(old, new, src_dir_fd=src_fd, dst_dir_fd=dst_fd, follow_symlinks=False)
+                if src_fd is None:
+                    os.link(old, new)
+                else:
+                    os.link(old, new, src_dir_fd=src_fd, dst_dir_fd=dst_fd, follow_symlinks=False)
             except OSError as exc:
                 if exc.errno in _NO_LINK:
                     return False

@@ -129,7 +129,7 @@ class Tree:
         """
         parts = split_path(rel)
         if self._fd is None:
-            yield None, self._plain(parts) + os.sep
+            yield None, self._plain(parts, folder=True) + os.sep
             return
         fd = self._descend(parts, READ_DIR)
         try:
@@ -231,12 +231,12 @@ class Tree:
             fd = step
         return fd
 
-    def _plain(self, parts: list[str]) -> str:
-        """Return the absolute path after looking at every folder on the way."""
+    def _plain(self, parts: list[str], *, folder: bool = False) -> str:
+        """Return the absolute path after looking at every folder on the way, or all of it."""
         path = str(self.path)
         for index, part in enumerate(parts):
             path = os.path.join(path, part)
-            if index == len(parts) - 1:
+            if index == len(parts) - 1 and not folder:
                 break
             st = os.lstat(path)
             linked = is_junction(st)

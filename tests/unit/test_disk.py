@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from wanrec.reconcile import disk_linux
+from wanrec.reconcile import disk_linux, disk_walk
 from wanrec.reconcile.disk import Root, identity, os_errno, translate_os_error
 from wanrec.reconcile.disk_errors import printable
 from wanrec.reconcile.disk_probe import (
@@ -28,9 +28,13 @@ from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.model import EntryKind, Via
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Iterator[Root]:
-    """An open root with one file `m/a` of five bytes."""
+@pytest.fixture(params=["handles", "plain paths"])
+def root(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Root]:
+    """An open root with one file `m/a` of five bytes, on both kinds of platform."""
+    if request.param == "plain paths":
+        monkeypatch.setattr(disk_walk, "HAS_DIR_FD", False)
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "a").write_bytes(b"hello")
     with Root.open(tmp_path) as opened:
