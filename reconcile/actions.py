@@ -146,7 +146,8 @@ class DriftItem:
 @attrs.frozen(kw_only=True)
 class DriftReport:
     """State against disk. `suspects` were doubtful and not hashed; `unreadable` could not be
-    looked at (path, reason); `busy` are models of a live run."""
+    looked at (path, reason); `busy` are models of a live run.
+    """
 
     checked: int
     items: tuple[DriftItem, ...] = ()

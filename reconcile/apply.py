@@ -24,7 +24,7 @@ from wanrec.reconcile.model_commit import Committed, Committer
 from wanrec.reconcile.stage import IdentityLog, Modes, private_stage
 from wanrec.reconcile.telemetry import EventKind, EventSink, emit, span
 from wanrec.state.lock import LockRegistry
-from wanrec.state.model import FileRecord, State, files_by_model, lock_name
+from wanrec.state.model import FileRecord, ModelRecord, lock_name
 from wanrec.state.runs import Run
 
 __all__ = ["Applier", "Fresh", "Replan"]
@@ -32,10 +32,15 @@ __all__ = ["Applier", "Fresh", "Replan"]
 
 @attrs.frozen(kw_only=True)
 class Fresh:
-    """One model seen again under its lock: what is to do now, and the state it was seen with."""
+    """One model seen again under its lock: what is to do now, and what is recorded of it.
+
+    `path_of` tells where any recorded address lies, for donors.
+    """
 
     plan: Plan
-    state: State
+    old: ModelRecord | None
+    recorded: Mapping[str, FileRecord]
+    path_of: Callable[[str], str | None]
 
 
 class Replan(Protocol):
@@ -200,8 +205,7 @@ class Applier:
             self._run.append_busy(job.key)
             fresh = self._replan(job.key)
             todo = _agreed(job, fresh.plan.actions)
-            old = fresh.state.models.get(job.key)
-            recorded = files_by_model(fresh.state.files).get(job.key, {})
+            old, recorded = fresh.old, fresh.recorded
             model = self._models.get(job.key)
             if not todo:
                 self._record_changes(fresh, job.key, tally)
@@ -213,34 +217,28 @@ class Applier:
                 assert old is not None
                 return self._committer.drop(job.key, old, recorded, todo)
             assert model is not None
-            gatherer = self._gatherer(model, fresh.state.files)
+            gatherer = self._gatherer(model, fresh.path_of)
             with self._locks.exclusive_use(name, self._lock_timeout_s, stop=self._stop):
                 return self._committer.update(
                     model, old, recorded, todo, gatherer, self._finished(tally)
                 )
 
-    def _gatherer(self, model: DesiredModel, files: Mapping[str, FileRecord]) -> Gatherer:
-        def donor_path(address: str) -> str | None:
-            record = files.get(address)
-            return record.path if record else None
-
+    def _gatherer(self, model: DesiredModel, path_of: Callable[[str], str | None]) -> Gatherer:
         return Gatherer(
             self._root,
             self._fetcher,
             model,
             self._contexts[model.spec],
-            donor_path,
+            path_of,
             self._stop,
             private_stage(self._run.run_id),
             self._extra_sources,
         )
 
     def _record_changes(self, fresh: Fresh, key: str, tally: _Tally) -> None:
-        old = fresh.state.models.get(key)
-        if old is None or not fresh.plan.records:
+        if fresh.old is None or not fresh.plan.records:
             return
-        recorded = files_by_model(fresh.state.files).get(key, {})
-        self._committer.record_only(key, old, recorded, fresh.plan.records)
+        self._committer.record_only(key, fresh.old, fresh.recorded, fresh.plan.records)
         tally.records += len(fresh.plan.records)
 
     def _finished(self, tally: _Tally) -> Callable[[Action, Gathered | WanrecError], None]:

@@ -23,8 +23,8 @@ from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.settings import Settings
 from wanrec.reconcile.settings import load as load_settings
 from wanrec.reconcile.telemetry import EventSink, Silent, span
-from wanrec.state.store import StateStore
 from wanrec.reconcile.version import __version__
+from wanrec.state.store import StateStore
 
 if TYPE_CHECKING:
     from wanrec.reconcile.actions import ApplyResult, DriftReport, ModelStatus, Plan, PlanOptions

@@ -24,13 +24,14 @@ from wanrec.reconcile.disk_errors import translate_os_error
 from wanrec.reconcile.disk_probe import fs_type, is_network_fs, probe_exchange
 from wanrec.reconcile.engine_view import view_of
 from wanrec.reconcile.errors import ErrorCode, WanrecError
-from wanrec.reconcile.model import Desired, Selection
+from wanrec.reconcile.live_state import LiveState
+from wanrec.reconcile.model import Desired
 from wanrec.reconcile.planfile import PlanFile, Resume, check_resumable
 from wanrec.reconcile.preflight import check_room, check_swap_targets, room_needed
 from wanrec.reconcile.recover import hand_over, identity_updates, recover_runs, release_retired
 from wanrec.reconcile.stage import IdentityLog, Modes, private_stage, rfc3339, settled
 from wanrec.reconcile.telemetry import EventKind, emit, span
-from wanrec.state.model import ProjectRecord, State
+from wanrec.state.model import ProjectRecord, State, files_by_model
 from wanrec.state.run import RunHeader
 from wanrec.state.runs import Run
 from wanrec.state.store import StateStore
@@ -182,20 +183,31 @@ class ApplySession:
         limits = Limits(bwlimit=bwlimit)
         quiet = settings.no_failover if request.no_failover is None else request.no_failover
 
+        live = LiveState(root, store, run)
+        models = {model.key: model for model in desired.models}
+        # Whoever is planned to be brought is wanted, also when nothing else in sight says why.
+        wanted = frozenset(a.key for a in plan.actions if a.action.brings_bytes)
+
         def replan(key: str) -> Fresh:
-            view = view_of(root, store)
-            narrow = Selection(keys=frozenset({key}), addresses=desired.selection.addresses)
-            narrow = attrs.evolve(
-                narrow, specs=desired.selection.specs, partial=desired.selection.partial
-            )
-            seen = attrs.evolve(desired, selection=narrow)
+            view = live.narrowed(key)
+            alone = (models[key],) if key in models else ()
             options = attrs.evolve(
-                plan.options, project_directory=str(self._engine.project_dir), deep=False
+                plan.options,
+                project_directory=str(self._engine.project_dir),
+                deep=False,
+                ensure=wanted & {key},
+                replace=frozenset(a for a in plan.options.replace if a.startswith(f"{key}::")),
             )
+            seen = attrs.evolve(desired, models=alone)
             fresh = self._engine._plan(root, view, seen, options)
             mine = tuple(action for action in fresh.actions if action.key == key)
             records = tuple(change for change in fresh.records if change.model == key)
-            return Fresh(plan=attrs.evolve(fresh, actions=mine, records=records), state=view.state)
+            return Fresh(
+                plan=attrs.evolve(fresh, actions=mine, records=records),
+                old=view.state.models.get(key),
+                recorded=files_by_model(view.state.files).get(key, {}),
+                path_of=live.path_of,
+            )
 
         return Applier(
             root=root,

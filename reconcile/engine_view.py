@@ -16,10 +16,10 @@ import attrs
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.settings import Settings
+from wanrec.reconcile.version import __version__
 from wanrec.state.file import FileStore
 from wanrec.state.model import FileRecord, State, apply_commits, files_by_model
 from wanrec.state.store import StateStore
-from wanrec.reconcile.version import __version__
 
 if TYPE_CHECKING:
     from wanrec.reconcile.actions import PlanOptions

@@ -191,10 +191,12 @@ def _is_model_block(findings: Findings, model_id: str, block: object) -> bool:
 def _check_directories(findings: Findings, models: tuple[ModelDecl, ...]) -> None:
     seen: dict[str, str] = {}
     for model in models:
-        first = seen.setdefault(collision_key(model.id), model.id)
-        if first is not model.id:
-            message = f"{model.id!r} and {first!r} have one directory on systems that ignore case"
+        key = collision_key(model.id)
+        if key in seen:
+            both = f"{show_value(model.id)} and {show_value(seen[key])}"
+            message = f"{both} have one directory on systems that ignore case"
             findings.add(("models", model.id), message, ErrorCode.NAME_COLLISION)
+        seen[key] = model.id
 
 
 def _read_removed(

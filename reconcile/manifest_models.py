@@ -135,10 +135,11 @@ def _check_variants(findings: Findings, at: KeyPath, values: Mapping[str, Any]) 
     seen: dict[str, str] = {}
     for variant in variants:
         findings.add_name((*at, "variants"), check_variant(variant))
-        first = seen.setdefault(collision_key(variant), variant)
-        if first is not variant:
-            message = f"{show_value(variant)} and {show_value(first)} have one directory"
+        key = collision_key(variant)
+        if key in seen:
+            message = f"{show_value(variant)} and {show_value(seen[key])} have one directory"
             findings.add((*at, "variants"), message, ErrorCode.NAME_COLLISION)
+        seen[key] = variant
     default, install = values.get("default_variant"), values.get("install", "default")
     if variants and default is None:
         findings.add(at, "default_variant is required with variants")

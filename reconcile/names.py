@@ -143,9 +143,10 @@ def find_collisions(paths: Iterable[str]) -> list[tuple[str, str, str]]:
     known_folders: set[str] = set()
     for path in paths:
         key = collision_key(path)
-        earlier = files.setdefault(key, path)
-        if earlier is not path:
-            found.append((path, earlier, _twin_text(path, earlier)))
+        if key in files:
+            found.append((path, files[key], _twin_text(path, files[key])))
+        else:
+            files[key] = path
         head = path.rpartition("/")[0]
         while head and head not in known_folders:
             known_folders.add(head)

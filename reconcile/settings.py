@@ -10,7 +10,6 @@ TOML parser is loaded. The root itself is not looked at here: `disk.Root.open` d
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import attrs
 
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.names import nearest
-from wanrec.reconcile.settings_units import parse_duration, parse_rate, parse_size
+from wanrec.reconcile.settings_values import READERS, Place
 
 __all__ = ["SETTING_NAMES", "Settings", "load"]
 
@@ -92,132 +91,7 @@ class Settings:
         return self.root
 
 
-class _Place:
-    """Where a value was written: what relative paths start at, and how to name it to people."""
-
-    def __init__(self, base: Path, environ: Mapping[str, str], label: str) -> None:
-        self.base = base
-        self.environ = environ
-        self.label = label
-
-
-def _text(value: Any, _place: _Place) -> str:
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise ValueError("expected a text that is not empty")
-    return value
-
-
-def _folder(value: Any, place: _Place) -> Path:
-    text = _text(os.fspath(value) if isinstance(value, Path) else value, place)
-    if text == "~" or text.startswith(("~/", "~\\")):
-        home = place.environ.get("HOME") or place.environ.get("USERPROFILE")
-        text = home + text[1:] if home else text
-    return Path(os.path.normpath(os.path.join(place.base, text)))
-
-
-def _state(value: Any, place: _Place) -> str:
-    text = _text(os.fspath(value) if isinstance(value, Path) else value, place)
-    return text if "://" in text else str(_folder(text, place))
-
-
-def _project(value: Any, place: _Place) -> str:
-    text = _text(value, place)
-    if len(text) > 100 or not re.fullmatch(r"[\w][\w.+/@-]*", text, re.ASCII):
-        raise ValueError(f"{text!r} is not a project name: letters, digits and ._-+/@ only")
-    return text
-
-
-def _flag(value: Any, _place: _Place) -> bool:
-    if isinstance(value, bool):
-        return value
-    word = value.strip().lower() if isinstance(value, str) else value
-    if word in ("1", "true", "yes", "on"):
-        return True
-    if word in ("0", "false", "no", "off"):
-        return False
-    raise ValueError("expected true or false")
-
-
-def _texts(value: Any, place: _Place) -> tuple[str, ...]:
-    if isinstance(value, str):
-        value = [part for part in re.split(r"[,\s]+", value) if part]
-    if not isinstance(value, list | tuple):
-        raise ValueError("expected a list of texts")
-    return tuple(_text(item, place) for item in value)
-
-
-def _workers(value: Any, _place: _Place) -> int:
-    if isinstance(value, str) and re.fullmatch(r"\d{1,4}", value.strip(), re.ASCII):
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 256:
-        raise ValueError("expected a whole number from 1 to 256")
-    return value
-
-
-def _mode(value: Any, _place: _Place) -> int:
-    if isinstance(value, str) and re.fullmatch(r"(0o|0)?[0-7]{3}", value):
-        return int(value[-3:], 8)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 0o777:
-        return value
-    raise ValueError('expected an octal mode in quotes, for example "0444"')
-
-
-def _file_mode(value: Any, place: _Place) -> int:
-    mode = _mode(value, place)
-    if mode in (400, 440, 444) or not mode & 0o400:
-        raise ValueError('a file mode lets its owner read; octal, in quotes: "0444"')
-    return mode
-
-
-def _dir_mode(value: Any, place: _Place) -> int:
-    mode = _mode(value, place)
-    if mode & 0o700 != 0o700:
-        raise ValueError('a folder mode gives its owner everything; octal, in quotes: "0755"')
-    return mode
-
-
-def _log_format(value: Any, place: _Place) -> str:
-    if _text(value, place) not in ("text", "json"):
-        raise ValueError('expected "text" or "json"')
-    return str(value)
-
-
-def _bytes(value: Any, _place: _Place) -> int:
-    return parse_size(value)
-
-
-def _bytes_a_second(value: Any, _place: _Place) -> int:
-    return parse_rate(value)
-
-
-def _seconds(value: Any, _place: _Place) -> float:
-    return parse_duration(value)
-
-
-_READERS: dict[str, Callable[[Any, _Place], object]] = {
-    "root": _folder,
-    "project": _project,
-    "state": _state,
-    "mirror": _text,
-    "local_root": _folder,
-    "manifest": _text,
-    "spec_paths": _texts,
-    "parallelism": _workers,
-    "lock_timeout": _seconds,
-    "bwlimit": _bytes_a_second,
-    "swap_grace": _seconds,
-    "file_mode": _file_mode,
-    "dir_mode": _dir_mode,
-    "trust_locks": _flag,
-    "rehash_budget": _bytes,
-    "verify_max_age": _seconds,
-    "offline": _flag,
-    "no_failover": _flag,
-    "allow_http": _flag,
-    "marks": _texts,
-    "log_format": _log_format,
-}
-SETTING_NAMES = tuple(_READERS)
+SETTING_NAMES = tuple(READERS)
 _OTHER_VARIABLES = {"root": "MODELS_ROOT", "manifest": "WAN_MODELS_MANIFEST"}
 
 
@@ -240,13 +114,13 @@ def load(
     _refuse_unknown(table, label, config_file)
     values: dict[str, Any] = {}
     origins = dict.fromkeys(SETTING_NAMES, "default")
-    for name, reader in _READERS.items():
+    for name, reader in READERS.items():
         found = _first(name, cli, environ, table)
         if found is None:
             continue
         value, origin = found
         base = project_dir if origin == "config" else here
-        place = _Place(base, environ, label if origin == "config" else origin)
+        place = Place(base, environ, label if origin == "config" else origin)
         values[name] = _read_value(name, reader, value, place)
         origins[name] = place.label
     return Settings(project_dir=project_dir, config_file=config_file, origins=origins, **values)
@@ -266,7 +140,7 @@ def _first(
 
 
 def _read_value(
-    name: str, reader: Callable[[Any, _Place], object], value: object, place: _Place
+    name: str, reader: Callable[[Any, Place], object], value: object, place: Place
 ) -> object:
     try:
         return reader(value, place)
@@ -340,7 +214,7 @@ def _read(file: Path) -> bytes:
 
 
 def _refuse_unknown(table: Mapping[str, object], label: str, file: Path | None) -> None:
-    unknown = [key for key in table if key not in _READERS and not key.startswith("x-")]
+    unknown = [key for key in table if key not in READERS and not key.startswith("x-")]
     problems = []
     for key in sorted(unknown):
         guess = nearest(key, SETTING_NAMES)

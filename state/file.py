@@ -51,6 +51,13 @@ class FileStore(StateStore):
         """True when no other place was asked for."""
         return self._inside
 
+    def _stamp(self) -> object:
+        try:
+            found = os.stat(self._path)
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
     def _read_bytes(self) -> bytes | None:
         return read_regular(self._path)
 

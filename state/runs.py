@@ -49,6 +49,7 @@ class Run:
         self._lock: HeldLock | None = None
         self._writer: JournalWriter | None = None
         self._commits: list[CommitEntry] = []
+        self._latest: dict[str, ModelCommit] = {}
 
     @property
     def run_id(self) -> str:
@@ -73,6 +74,11 @@ class Run:
         entry = CommitEntry(commit=commit, at_ns=self._store.now(), project=project)
         self._append("commit", entry, sync=True)
         self._commits.append(entry)
+        self._latest[commit.key] = commit
+
+    def latest(self, key: str) -> ModelCommit | None:
+        """What this run itself last recorded of a model."""
+        return self._latest.get(key)
 
     def append_retired(self, retirement: Retirement) -> None:
         """Record, durably, an old directory that waits for its readers."""

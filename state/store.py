@@ -130,6 +130,10 @@ class StateStore(ABC):
     def _write_bytes(self, data: bytes, *, keep_previous: bool) -> None:
         """Replace the state in one step; old or new at any instant, the old one kept."""
 
+    @abstractmethod
+    def _stamp(self) -> object:
+        """What changes whenever somebody writes the state; cheap, equal while nobody did."""
+
     # What everybody may call.
 
     @property
@@ -195,6 +199,17 @@ class StateStore(ABC):
             live=tuple(journal.info for journal, live in journals if live),
             dead=tuple(journal.info for journal, live in journals if not live),
         )
+
+    def stamp(self, own_run: str) -> object:
+        """Equal to an earlier stamp while no other run has journaled or folded anything since."""
+        sizes = []
+        for run_id in self.run_ids():
+            if run_id != own_run:
+                try:
+                    sizes.append((run_id, os.stat(self.journal_path(run_id)).st_size))
+                except FileNotFoundError:
+                    sizes.append((run_id, -1))
+        return self._stamp(), tuple(sizes)
 
     def begin_run(self, header: RunHeader) -> Run:
         """Return a run that has written nothing yet: its first append makes journal and lock."""
