@@ -92,6 +92,7 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     _install_wanrec(session, *_group("test"))
+    session.run("python", "docs/generate.py", "--check")
     session.run("pytest", "tests/unit/test_docs.py", *session.posargs)
 
 

@@ -9,13 +9,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TransferSpeedColumn
 from rich.progress import Progress as Bars
+from rich.table import Column
 
 from wanrec.reconcile.actions import Plan
+from wanrec.reconcile.model import ActionKind
 from wanrec.reconcile.telemetry import Event, EventKind
 
 __all__ = ["Progress"]
 
-_NAME_COLUMNS = 48
+_NAME_COLUMNS = 30
+
+
+def _one_line() -> Column:
+    return Column(no_wrap=True, overflow="ellipsis")
 
 
 class Progress:
@@ -23,14 +29,18 @@ class Progress:
 
     def __init__(self, plan: Plan, *, color: bool) -> None:
         self._bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
+            TextColumn("{task.description}", table_column=_one_line()),
+            BarColumn(bar_width=16),
+            DownloadColumn(binary_units=True, table_column=_one_line()),
+            TransferSpeedColumn(table_column=_one_line()),
             console=Console(stderr=True, no_color=not color),
             transient=True,
         )
-        self._sizes = {action.address: action.size or 0 for action in plan.actions}
+        self._sizes = {
+            action.address: action.size or 0
+            for action in plan.actions
+            if action.action.brings_bytes or action.action is ActionKind.VERIFY
+        }
         self._all = self._bars.add_task("total", total=sum(self._sizes.values()))
         self._files: dict[str, TaskID] = {}
         self._done: dict[str, int] = {}

@@ -78,7 +78,9 @@ class Sinks:
         self._plan: Plan | None = None
 
     def emit(self, event: Event) -> None:
-        """Pass an event on to everybody."""
+        """Pass an event on to everybody; the plan has been told by `planned`, in full."""
+        if event.kind is EventKind.PLAN:
+            return
         for listener in self._listeners:
             listener.emit(event)
 
@@ -97,7 +99,13 @@ class Sinks:
             import attrs
 
             summary = attrs.asdict(plan.summary)
-            self._tell(EventKind.PLAN, lineage=plan.lineage, serial=plan.serial, summary=summary)
+            self._tell(
+                EventKind.PLAN,
+                lineage=plan.lineage,
+                serial=plan.serial,
+                actions=len(plan.actions),
+                summary=summary,
+            )
 
     def refused(self, error: WanrecError) -> None:
         """The whole run failed: the last event says so."""

@@ -125,7 +125,10 @@ def history(session: Session, /, fmt: str) -> None:
 
     from wanrec.reconcile.render_state import document, history_text
 
-    entries = [attrs.asdict(entry) for entry in session.engine().state_history()]
+    entries = []
+    for entry in session.engine().state_history():
+        fields = attrs.asdict(entry)
+        entries.append({"serial": fields.pop("serial"), "time": fields.pop("at"), **fields})
     session.write(document(history=entries) if fmt == "json" else history_text(entries))
 
 

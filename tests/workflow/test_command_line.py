@@ -14,6 +14,8 @@ from support.program import Program, command_line
 from support.small import declare
 
 from wanrec.reconcile.cli.commands import TABLE
+from wanrec.reconcile.schema import EVENT_FIELDS
+from wanrec.reconcile.telemetry import EventKind
 
 
 def test_help_names_every_command(wanrec: Program) -> None:
@@ -133,6 +135,24 @@ def test_json_into_follows_the_text(wanrec: Program) -> None:
     assert events[0] == "version"
     assert events[-1] == "summary"
     assert "action_complete" in events
+
+
+def test_events_follow_their_schema(wanrec: Program) -> None:
+    """Every event of a real apply has each field that its schema names."""
+    declare(wanrec, {"a@1": {"x.txt": b"x" * 400_000}})
+    done = wanrec.ok("apply", "-y", "--format", "json", "--bwlimit", "400K")
+    for line in done.stdout.splitlines():
+        event = json.loads(line)
+        assert EVENT_FIELDS[EventKind(event["event"])].keys() <= event.keys()
+
+
+def test_state_history(wanrec: Program) -> None:
+    """Each apply that changed something is a line of `state history`, with its time."""
+    declare(wanrec, {"a@1": {"x.txt": b"x"}})
+    wanrec.ok("apply", "-y")
+    (entry,) = wanrec.ok("state", "history", "--format", "json").json()["history"]
+    assert (entry["serial"], entry["operation"], entry["models"]) == (1, "apply", ["a@1"])
+    assert entry["time"] in wanrec.ok("state", "history").stdout
 
 
 def test_trace_file(wanrec: Program) -> None:
