@@ -355,8 +355,8 @@ class Committer:
         self, model: DesiredModel, old: ModelRecord | None, records: Mapping[str, FileRecord]
     ) -> ModelCommit:
         complete = all(
-            (record := records.get(file.path)) is not None
-            and (file.sha256 is None or record.sha256 == file.sha256)
+            (found := records.get(file.path)) is not None
+            and (file.sha256 is None or found.sha256 == file.sha256)
             for file in model.files
         ) and len(records) == len(model.files)
         record = next_record(old, model, self._project, complete, rfc3339(self._clock()))
