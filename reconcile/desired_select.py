@@ -133,7 +133,9 @@ def _word(
             + (f'; did you mean "{guess}"?' if guess else ""),
             hint=f"`wanrec collect {model_word}` lists its files",
         )
-    yield from ((key, paths) for key, paths in found.items() if paths)
+    for key, paths in found.items():
+        if paths:
+            yield key, None if len(paths) == len(models[key].files) else paths
 
 
 def _keys(models: Mapping[str, DesiredModel], index: ModelIndex, word: str) -> tuple[str, ...]:
