@@ -33,6 +33,7 @@ class Settings:
 
     Attributes:
         project_dir: spec paths and node ids are relative to it.
+        cwd: where relative words of the command line start.
         config_file: the file that was read, or None.
         root: where models live; see `require_root`.
         project: who wants the models.
@@ -48,6 +49,7 @@ class Settings:
     """
 
     project_dir: Path
+    cwd: Path = Path()
     config_file: Path | None = None
     root: Path | None = None
     project: str = "default"
@@ -123,7 +125,9 @@ def load(
         place = Place(base, environ, label if origin == "config" else origin)
         values[name] = _read_value(name, reader, value, place)
         origins[name] = place.label
-    return Settings(project_dir=project_dir, config_file=config_file, origins=origins, **values)
+    return Settings(
+        project_dir=project_dir, cwd=here, config_file=config_file, origins=origins, **values
+    )
 
 
 def _first(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert (found.project, found.root, found.state) == ("default", None, None)
     assert (found.lock_timeout, found.swap_grace, found.rehash_budget) == (600, 600, 1 << 30)
     assert (found.file_mode, found.dir_mode) == (0o444, 0o755)
-    assert found.project_dir == tmp_path
+    assert (found.project_dir, found.cwd) == (tmp_path, tmp_path)
     assert set(found.origins.values()) == {"default"}
 
 
@@ -211,7 +212,14 @@ def test_no_config_loads_no_parser(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from wanrec.reconcile.settings import load;"
         f"load({{}}, {{}}, Path({str(tmp_path)!r})); print('tomllib' in sys.modules)"
     )
+    # A coverage run would start itself in the child and read its own TOML.
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env=environ,
     )
     assert done.stdout.strip() == "False"
