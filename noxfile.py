@@ -39,7 +39,6 @@ def _group(name: str) -> list[str]:
 def _install_wanrec(session: nox.Session, *more: str) -> None:
     # setuptools keeps modules in build/lib that are long gone from the tree
     shutil.rmtree(HERE / "build", ignore_errors=True)
-    session.install("--force-reinstall", "--no-deps", ".")
     session.install(".", *more)
 
 

@@ -31,6 +31,7 @@ TABLE = {
     "unlock": (f"{_HERE}.state_cmds:unlock", "Break a remote lock; name a local one's holder."),
     "doctor": (f"{_HERE}.setup_cmds:doctor", "Test root, file system, locks, clock and space."),
     "schema": (f"{_HERE}.setup_cmds:schema", "Print a JSON Schema."),
+    "models": (f"{_HERE}.models_cmds:models", "status and ensure under their earlier names."),
     "config": (f"{_HERE}.setup_cmds:config", "Print every setting and where it came from."),
 }
 

@@ -191,3 +191,29 @@ def test_drift_output_is_atomic_and_complete(wanrec: Program) -> None:
     (wanrec.root / ".wanrec/state.json").unlink()
     assert wanrec.run("drift", "--format", "prometheus", "--output", "m.prom").exit == 8
     assert "wanrec_drift_success 0" in (wanrec.project / "m.prom").read_text()
+
+
+def test_earlier_names(wanrec: Program) -> None:
+    """`models ensure` and `models status` do what `ensure` and `status` do."""
+    declare(wanrec, {"a@1": {"x.txt": b"x"}, "b@1": {"y.txt": b"y"}})
+    assert wanrec.run("models", "ensure").exit == 64
+    one = wanrec.ok("models", "ensure", "--only", "a@1").stdout
+    assert one == wanrec.ok("path", "a@1").stdout
+    assert len(wanrec.ok("models", "ensure", "--all").stdout.splitlines()) == 2
+    rows = wanrec.ok("models", "status", "--json").json()["models"]
+    assert {row["state"] for row in rows} == {"COMPLETE"}
+
+
+@pytest.mark.parametrize("kind", ["manifest", "lock", "state", "plan", "events"])
+def test_schema_is_json_schema(wanrec: Program, kind: str) -> None:
+    """`schema KIND` prints one JSON Schema document."""
+    assert "json-schema.org" in wanrec.ok("schema", kind).json()["$schema"]
+
+
+def test_doctor_on_a_good_root(wanrec: Program) -> None:
+    """A root on a local disk is fit; a missing one is a failed finding with its fix."""
+    found = wanrec.ok("doctor", "--json").json()["findings"]
+    assert all(finding["verdict"] != "fail" for finding in found)
+    missing = wanrec.run("doctor", "--root", "nowhere")
+    assert missing.exit == 3
+    assert "fix: " in missing.stdout
