@@ -38,7 +38,11 @@ EVENT_FIELDS: dict[EventKind, dict[str, Any]] = {
         "actions": _COUNT,
     },
     EventKind.ACTION_START: {"address": _TEXT, "action": _TEXT},
-    EventKind.ACTION_PROGRESS: {"address": _TEXT, "bytes": _COUNT, "total": _COUNT},
+    EventKind.ACTION_PROGRESS: {
+        "address": _TEXT,
+        "bytes_done": _COUNT,
+        "bytes_total": {"type": ["integer", "null"], "minimum": 0},
+    },
     EventKind.ACTION_RETRY: {"address": _TEXT, "source": _TEXT, "attempt": _COUNT},
     EventKind.ACTION_FAILOVER: {
         "address": _TEXT,
