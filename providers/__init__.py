@@ -18,6 +18,8 @@ _BUILT_IN = {
     "local": "wanrec.providers.local:LocalProvider",
     "file": "wanrec.providers.local:LocalProvider",
     "package": "wanrec.providers.package:PackageProvider",
+    "http": "wanrec.providers.web:WebProvider",
+    "https": "wanrec.providers.web:WebProvider",
 }
 KNOWN_SCHEMES = tuple(sorted(_BUILT_IN))
 _table = dict(_BUILT_IN)

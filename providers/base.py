@@ -11,8 +11,9 @@ from __future__ import annotations
 import contextlib
 import enum
 import errno
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
@@ -30,6 +31,8 @@ __all__ = [
     "Located",
     "Provider",
     "ProviderContext",
+    "Session",
+    "SourceFault",
     "SourceHealth",
     "TransferEvent",
 ]
@@ -113,6 +116,47 @@ class SourceHealth:
     hint: str = ""
 
 
+class SourceFault(WanrecError):
+    """An error of a source that says how to go on with that same source.
+
+    Attributes:
+        retry_after: seconds the source asked to wait, or None.
+        retries: most further attempts that make sense, None for the usual number.
+        restart: True when bytes fetched so far must be dropped before the next attempt.
+        reached: position up to which the broken answer was received, or None.
+    """
+
+    retry_after: float | None = None
+    retries: int | None = None
+    restart: bool = False
+    reached: int | None = None
+
+
+class Session:
+    """What the providers of one run share: the stop event, and pools by name."""
+
+    def __init__(self, stop: threading.Event | None = None) -> None:
+        self.stop = stop or threading.Event()
+        self._lock = threading.Lock()
+        self._shared: dict[str, object] = {}
+
+    def shared(self, name: str, make: Callable[[], object]) -> object:
+        """Return the object of that name, made by the first who asks."""
+        with self._lock:
+            if name not in self._shared:
+                self._shared[name] = make()
+            return self._shared[name]
+
+    def close(self) -> None:
+        """Close what is shared, where it can be closed."""
+        with self._lock:
+            shared, self._shared = self._shared, {}
+        for thing in shared.values():
+            close = getattr(thing, "close", None)
+            if close is not None:
+                close()
+
+
 class Body(ABC):
     """Bytes of one answer: a context manager that is read once, front to back.
 
@@ -133,6 +177,9 @@ class Body(ABC):
     @abstractmethod
     def readinto(self, buffer: memoryview) -> int:
         """Fill part of the buffer; 0 is the end of the answer."""
+
+    def abandon(self) -> None:  # noqa: B027 - a source that never waits need not do anything
+        """Called by another thread: let a `readinto` that waits now fail soon."""
 
     @abstractmethod
     def close(self) -> None:
@@ -156,15 +203,19 @@ class Provider(ABC):
     Attributes:
         needs_network: refused with OFFLINE when the context says so.
         gives_local_paths: `locate` returns a `local_path` that the transfer may copy itself.
+        lists: the source can say which files it has.
+        session: what it shares with the other providers of the run; set by the transfer.
     """
 
     needs_network: ClassVar[bool] = True
     gives_local_paths: ClassVar[bool] = False
+    lists: ClassVar[bool] = True
 
     def __init__(self, url: SourceUrl, context: ProviderContext) -> None:
         self.url = url
         self.context = context
         self.name = redacted(url.text)
+        self.session = Session()
 
     def locate(self, path: str, *, probe: bool = False) -> Located:
         """Say where a file is. Without `probe` no request is made when none is needed.
@@ -204,10 +255,12 @@ class Provider(ABC):
         self._require_network()
         with self._translated(located.path):
             body = self._open_range(located, start, stop)
-        fault = _range_fault(located, body, start, stop)
-        if fault is not None:
+        mismatch = _range_fault(located, body, start, stop)
+        if mismatch is not None:
             body.close()
-            raise self.error(fault[0], fault[1])
+            fault = self.error(*mismatch)
+            fault.restart = fault.code is ErrorCode.SOURCE_CHANGED
+            raise fault
         return body
 
     def check(self) -> SourceHealth:
@@ -222,11 +275,15 @@ class Provider(ABC):
             )
         return SourceHealth(source=self.name, ok=True, detail=detail)
 
+    def refresh(self, located: Located) -> Located | None:
+        """Give a located file a new address or token, once after AUTH_FAIL; None: it cannot."""
+        return None
+
     def error(
         self, code: ErrorCode, summary: str, *, detail: str = "", hint: str = ""
-    ) -> WanrecError:
+    ) -> SourceFault:
         """Make an error that names this source; the texts must hold no secrets."""
-        return WanrecError(code, summary, detail=detail, source=self.name, hint=hint)
+        return SourceFault(code, summary, detail=detail, source=self.name, hint=hint)
 
     @abstractmethod
     def _locate(self, path: str, probe: bool) -> Located: ...
@@ -276,7 +333,7 @@ class Provider(ABC):
         except OSError as exc:
             raise self.translate(exc, path) from exc
 
-    def translate(self, exc: OSError, path: str) -> WanrecError:
+    def translate(self, exc: OSError, path: str) -> SourceFault:
         """Turn an OSError of *reading the source* into an error of the contract."""
         code, what = _OS_CODES.get(exc.errno or 0, (ErrorCode.SOURCE_UNAVAILABLE, "cannot read"))
         if isinstance(exc, TimeoutError):
@@ -307,7 +364,8 @@ def _range_fault(
     if body.whole:
         return None
     asked = f"{start}-{'' if stop is None else stop - 1}"
-    if body.start != start or (stop is not None and body.stop is not None and body.stop != stop):
+    expected = body.total if stop is None else min(stop, body.total or stop)
+    if body.start != start or (expected is not None and body.stop not in (expected, None)):
         answer = f"{body.start}-{'' if body.stop is None else body.stop - 1}"
         return ErrorCode.RANGE_MISMATCH, f"asked for bytes {asked}, the answer has {answer}"
     if located.size is not None and body.total is not None and body.total != located.size:

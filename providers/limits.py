@@ -28,7 +28,8 @@ class Limits:
         stall_window_s: this long below `stall_bytes_per_s` ends an attempt (STALLED).
         stall_bytes_per_s: the slowest a source may be.
         file_deadline_s: wall time of one file from one source, retries included; None: none.
-        retries: attempts after the first, for one range.
+        retries: attempts after the first, for one range that makes no progress.
+        retry_budget: retries of all files together that may follow one another without success.
         backoff_s: first pause before a retry; doubles, with jitter.
         backoff_cap_s: longest pause that wanrec chooses.
         retry_after_cap_s: longest pause that a server may ask for.
@@ -36,7 +37,10 @@ class Limits:
         max_header_bytes: size of a response head.
         connections_per_host: connections to one host at a time.
         workers_per_file: ranges of one file in flight.
-        range_bytes: length of a range; also the step of the resume journal.
+        range_bytes: length of a range.
+        journal_bytes: bytes of one range between two entries of the resume journal.
+        sync_bytes: bytes of one file between two flushes that make journaled ranges durable.
+        undeclared_size: most bytes of a file whose size nobody declared.
         receive_buffer: bytes of a receiver's buffer.
     """
 
@@ -51,6 +55,7 @@ class Limits:
     stall_bytes_per_s: int = 1024
     file_deadline_s: float | None = None
     retries: int = 5
+    retry_budget: int = 20
     backoff_s: float = 0.25
     backoff_cap_s: float = 10.0
     retry_after_cap_s: float = 60.0
@@ -59,4 +64,7 @@ class Limits:
     connections_per_host: int = 8
     workers_per_file: int = 4
     range_bytes: int = 32 * MIB
+    journal_bytes: int = MIB
+    sync_bytes: int = 256 * MIB
+    undeclared_size: int = 256 * 1024 * MIB
     receive_buffer: int = 256 * 1024

@@ -49,7 +49,12 @@ class Bandwidth:
 
 
 class Pace:
-    """Stop, bandwidth and progress of one file from one source. Thread-safe."""
+    """Stop, deadline, bandwidth and progress of one file from one source. Thread-safe.
+
+    Attributes:
+        received: bytes that came over, thrown-away ones included.
+        ends: when the time of this file is over (monotonic clock), or None.
+    """
 
     def __init__(
         self,
@@ -60,15 +65,19 @@ class Pace:
         fields: Mapping[str, object],
         total: int | None,
         interval_s: float,
+        deadline_s: float | None = None,
+        late: Callable[[], WanrecError] = interrupted,
     ) -> None:
         self.bandwidth = bandwidth
         self.stop = stop
         self.total = total
         self.received = 0
+        self.ends = None if deadline_s is None else time.monotonic() + deadline_s
         self._done = 0
         self._on_event = on_event
         self._fields = fields
         self._interval_s = interval_s
+        self._late = late
         self._next = time.monotonic() + interval_s
         self._lock = threading.Lock()
 
@@ -94,6 +103,8 @@ class Pace:
         if delay > 0 and self.stop.wait(delay):
             raise interrupted()
         now = time.monotonic()
+        if self.ends is not None and now >= self.ends:
+            raise self._late()
         with self._lock:
             self._done += count
             self.received += count

@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from wanrec.reconcile.errors import WanrecError
 from wanrec.reconcile.model import EntryKind, FileFact
 
-__all__ = ["BLOB_DIR", "PARTIAL_DIR", "Part", "Parts", "StageDir"]
+__all__ = ["BLOB_DIR", "PARTIAL_DIR", "Part", "Parts", "StageDir", "part_name"]
 
 PARTIAL_DIR = ".wanrec/partial"
 BLOB_DIR = ".wanrec/stage/blob"
@@ -38,6 +39,14 @@ class StageDir(Protocol):
 
     def stat(self, rel: str) -> FileFact:
         """Say what lies at a path, links never followed."""
+
+    def folder(self, rel: str) -> AbstractContextManager[tuple[int | None, str]]:
+        """Open a folder for `os` calls: a folder descriptor, or None, and a prefix for names."""
+
+
+def part_name(token: str) -> str:
+    """A root-relative name for a part that no other process can have."""
+    return f"{PARTIAL_DIR}/{token}-{os.getpid()}-{secrets.token_hex(4)}.part"
 
 
 class Part:
@@ -64,8 +73,8 @@ class Parts:
 
     def create(self, token: str) -> Part:
         """Create a part for a content token (a sha256, or any word safe in a file name)."""
-        self._make_folders()
-        rel = f"{PARTIAL_DIR}/{token}-{os.getpid()}-{secrets.token_hex(4)}.part"
+        self.make_folders()
+        rel = part_name(token)
         return Part(rel, self.stage.create(rel))
 
     def discard(self, part: Part) -> None:
@@ -89,7 +98,8 @@ class Parts:
             self.stage.rename(part.rel, blob)
         return blob
 
-    def _make_folders(self) -> None:
+    def make_folders(self) -> None:
+        """Create the folders of parts and blobs, once."""
         if not self._ready:
             self.stage.make_dirs(PARTIAL_DIR, 0o700)
             self.stage.make_dirs(self._blob_dir, 0o700)

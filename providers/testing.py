@@ -6,11 +6,12 @@ which the program itself does not. `FolderStage` is the smallest stage a `Fetche
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,11 @@ class FolderStage:
         except FileNotFoundError:
             return FileFact(kind=EntryKind.MISSING)
         return FileFact(kind=EntryKind.FILE, size=status.st_size, ino=status.st_ino)
+
+    @contextlib.contextmanager
+    def folder(self, rel: str) -> Iterator[tuple[int | None, str]]:
+        """As `StageDir`."""
+        yield None, self._path(rel) + os.sep
 
     def _path(self, rel: str) -> str:
         return f"{self.root}/{rel}"
@@ -150,19 +156,28 @@ class ProviderContract:
         return self.serve(FILES, scratch)
 
     @pytest.fixture
-    def provider(self, served: Served) -> Provider:
+    def provider(self, served: Served) -> Iterator[Provider]:
         """The provider under test."""
-        return provider_for(*served)
+        provider = provider_for(*served)
+        yield provider
+        provider.session.close()
 
     @pytest.fixture
-    def harness(self, tmp_path: Path) -> FetchHarness:
+    def harness(self, tmp_path: Path) -> Iterator[FetchHarness]:
         """A fetcher whose stage is empty."""
         root = tmp_path / "root"
         root.mkdir()
-        return FetchHarness(root)
+        harness = FetchHarness(root)
+        yield harness
+        harness.fetcher.close()
 
     def test_catalogue_lists_every_file_once_with_its_size(self, provider: Provider) -> None:
         """The catalogue names each file once, sorted, with the right size."""
+        if not provider.lists:
+            with pytest.raises(WanrecError) as caught:
+                list(provider.catalogue())
+            assert caught.value.code is ErrorCode.SOURCE_UNAVAILABLE
+            return
         listed = [(entry.path, entry.size) for entry in provider.catalogue()]
         assert listed == sorted((path, len(content)) for path, content in FILES.items())
 

@@ -17,12 +17,13 @@ from collections.abc import Callable
 import attrs
 
 from wanrec.providers import provider_for
-from wanrec.providers.base import Located, Provider, ProviderContext, TransferEvent
+from wanrec.providers.base import Located, Provider, ProviderContext, Session, TransferEvent
 from wanrec.providers.copying import LocalCopy
 from wanrec.providers.limits import Limits
 from wanrec.providers.local import open_regular
 from wanrec.providers.pacing import Bandwidth, OnEvent, Pace
-from wanrec.providers.parts import BLOB_DIR, Part, Parts, StageDir
+from wanrec.providers.parts import BLOB_DIR, Parts, StageDir
+from wanrec.providers.retrying import Retries, RetryBudget
 from wanrec.reconcile.errors import ErrorCode, ExitCode, WanrecError
 from wanrec.reconcile.model import Via
 
@@ -103,6 +104,8 @@ class Fetcher:
         self._no_failover = no_failover
         self._bandwidth = Bandwidth(limits.bwlimit)
         self._lock = threading.Lock()
+        self._session = Session(stop)
+        self._budgets: dict[str, RetryBudget] = {}
         self._providers: dict[tuple[str, ProviderContext], Provider] = {}
         self._liars: set[str] = set()
         self._dead_until: dict[str, float] = {}
@@ -169,6 +172,7 @@ class Fetcher:
             provider = self._providers.get((url, context))
             if provider is None:
                 provider = self._providers[url, context] = provider_for(url, context)
+                provider.session = self._session
             return provider
 
     def _from_source(
@@ -187,10 +191,48 @@ class Fetcher:
             fields={"address": request.address, "source": provider.name},
             total=request.size,
             interval_s=self._limits.progress_interval_s,
+            deadline_s=self._limits.file_deadline_s,
+            late=lambda: provider.error(
+                ErrorCode.NETWORK_TIMEOUT, f"{request.path!r} took too long altogether"
+            ),
         )
         pace.check()
-        part = self._copy_local(request, provider, located, pace)
-        return attrs.evolve(part, failovers=tuple(_line(failure) for failure in failures))
+        bring = self._receive if located.local_path is None else self._copy_local
+        fetched = bring(request, provider, located, pace)
+        return attrs.evolve(fetched, failovers=tuple(_line(failure) for failure in failures))
+
+    def _receive(
+        self, request: FetchRequest, provider: Provider, located: Located, pace: Pace
+    ) -> Fetched:
+        from wanrec.providers.ranges import RangeTransfer
+
+        with self._lock:
+            capacity = self._limits.retry_budget
+            budget = self._budgets.setdefault(provider.name, RetryBudget(capacity))
+        transfer = RangeTransfer(
+            provider,
+            located,
+            size=request.size,
+            sha256=request.sha256,
+            parts=self._parts,
+            pace=pace,
+            retries=Retries(self._limits, budget, pace),
+            limits=self._limits,
+            translate=self._translate,
+        )
+        with transfer as received:
+            _check_sha256(request, provider, received.sha256)
+            staged = self._parts.land(received.part, received.sha256, received.size)
+        return Fetched(
+            sha256=received.sha256,
+            size=received.size,
+            source=provider.name,
+            revision=located.revision,
+            etag=received.etag,
+            bytes_fetched=pace.received,
+            via=Via.FETCH,
+            staged=staged,
+        )
 
     def _copy_local(
         self, request: FetchRequest, provider: Provider, located: Located, pace: Pace
@@ -209,7 +251,8 @@ class Fetcher:
                     pace=pace,
                     translate=lambda exc: self._translate(exc, part.rel),
                 ).run(source, part.fd, before)
-                staged = self._land(request, provider, part, copied.sha256, copied.size)
+                _check_sha256(request, provider, copied.sha256)
+                staged = self._parts.land(part, copied.sha256, copied.size)
             except BaseException:
                 self._parts.discard(part)
                 raise
@@ -226,16 +269,18 @@ class Fetcher:
             staged=staged,
         )
 
-    def _land(
-        self, request: FetchRequest, provider: Provider, part: Part, sha256: str, size: int
-    ) -> str:
-        if request.sha256 is not None and sha256 != request.sha256:
-            raise provider.error(
-                ErrorCode.CHECKSUM_FAIL,
-                f"{request.path!r} has wrong bytes at the source",
-                detail=f"expected sha256 {request.sha256}\nreceived sha256 {sha256}",
-            )
-        return self._parts.land(part, sha256, size)
+    def close(self) -> None:
+        """Close connections that were kept for later files."""
+        self._session.close()
+
+
+def _check_sha256(request: FetchRequest, provider: Provider, sha256: str) -> None:
+    if request.sha256 is not None and sha256 != request.sha256:
+        raise provider.error(
+            ErrorCode.CHECKSUM_FAIL,
+            f"{request.path!r} has wrong bytes at the source",
+            detail=f"expected sha256 {request.sha256}\nreceived sha256 {sha256}",
+        )
 
 
 def _check_size(request: FetchRequest, provider: Provider, size: int) -> None:

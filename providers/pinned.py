@@ -1,0 +1,88 @@
+"""One file at one source, bound to the first answer: its size and its validator.
+
+Every answer passes here before a byte of it is read. An answer of another size is refused, one of
+another version is refused, and an address that has expired is renewed once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+
+import attrs
+
+from wanrec.providers.base import Body, Located, Provider, SourceFault
+from wanrec.reconcile.errors import ErrorCode
+
+__all__ = ["PinnedSource"]
+
+
+class PinnedSource:
+    """What the receivers of one file share. Thread-safe.
+
+    Attributes:
+        size: bytes the file must have, or None while nobody has said.
+    """
+
+    def __init__(self, provider: Provider, located: Located, size: int | None) -> None:
+        self.provider = provider
+        self.size = size
+        self._located = located
+        self._lock = threading.Lock()
+        self._renewed = False
+
+    @property
+    def path(self) -> str:
+        """The file's path at the source."""
+        return self._located.path
+
+    @property
+    def etag(self) -> str | None:
+        """The validator of the answers so far, or None."""
+        return self._located.etag
+
+    def ask_size(self) -> None:
+        """Learn size and validator where the source tells them before it sends bytes."""
+        with contextlib.suppress(SourceFault):
+            self._located = self.provider.locate(self.path, probe=True)
+            self.size = self._located.size
+
+    def pin(self, etag: str | None) -> None:
+        """Bind the next answers to a validator, or free them with None."""
+        with self._lock:
+            self._located = attrs.evolve(self._located, etag=etag)
+
+    def open(self, start: int, stop: int | None) -> Body:
+        """Ask for bytes; the answer's size is checked and its validator is kept.
+
+        Raises:
+            SourceFault: SIZE_MISMATCH before a byte is read, and whatever the provider raises.
+        """
+        body = self.provider.open_range(self._located, start, stop)
+        if None not in (body.total, self.size) and body.total != self.size:
+            body.close()
+            raise self.wrong_size(f"{body.total} bytes")
+        if body.etag is not None and self._located.etag is None:
+            self.pin(body.etag)
+        return body
+
+    def renew_after(self, fault: SourceFault) -> bool:
+        """After AUTH_FAIL: get a new address, once; False when that changes nothing."""
+        with self._lock:
+            if fault.code is not ErrorCode.AUTH_FAIL or self._renewed:
+                return False
+            self._renewed = True
+            fresh = self.provider.refresh(self._located)
+            if fresh is None:
+                return False
+            self._located = attrs.evolve(fresh, etag=self._located.etag)
+            return True
+
+    def wrong_size(self, found: str) -> SourceFault:
+        """The error of a file that is shorter or longer than it must be."""
+        wanted = "" if self.size is None else f", {self.size} are expected"
+        fault = self.provider.error(
+            ErrorCode.SIZE_MISMATCH, f"{self.path!r} has {found} at the source{wanted}"
+        )
+        fault.retries = 0
+        return fault

@@ -1,0 +1,178 @@
+"""The receivers of one big file: several threads that ask for ranges and write what comes.
+
+The calling thread asks first and alone; only when that answer proves that the source honours
+ranges do the others start. A receiver that fails for good stops all. Receivers never hash: they
+tell the prefix hasher, and the journal, what lies in the part.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable
+
+from wanrec.providers.base import Body, SourceFault
+from wanrec.providers.hashing import PrefixHasher, write_at
+from wanrec.providers.limits import MIB, Limits
+from wanrec.providers.pacing import Pace
+from wanrec.providers.pinned import PinnedSource
+from wanrec.providers.resume import ResumablePart
+from wanrec.providers.retrying import Retries
+from wanrec.reconcile.errors import ErrorCode
+
+__all__ = ["RangesIgnoredError", "Receivers"]
+
+
+class RangesIgnoredError(Exception):
+    """The source sent the whole file though a range was asked for."""
+
+
+class _StoppedError(Exception):
+    """Another receiver of this file has failed."""
+
+
+class Receivers:
+    """Fills the gaps of one part.
+
+    Attributes:
+        source: the file at its source.
+        target: the part and its journal.
+        hasher: is told what has been written.
+    """
+
+    def __init__(
+        self,
+        source: PinnedSource,
+        target: ResumablePart,
+        hasher: PrefixHasher,
+        *,
+        limits: Limits,
+        pace: Pace,
+        retries: Retries,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._hasher = hasher
+        self._limits = limits
+        self._pace = pace
+        self._retries = retries
+        self._lock = threading.Lock()
+        self._todo: deque[tuple[int, int]] = deque()
+        self._helpers: list[threading.Thread] = []
+        self._proven = False
+        self._failure: BaseException | None = None
+        self._bodies: dict[int, Body] = {}  # what each thread is receiving now
+
+    def fill(self, gaps: Iterable[tuple[int, int]]) -> None:
+        """Receive the gaps, in order of their position.
+
+        Raises:
+            RangesIgnoredError: start again without ranges.
+            SourceFault, WanrecError: the failure of the first receiver that gave up.
+            OSError: writing the part or its journal failed.
+        """
+        step = self._limits.range_bytes
+        for start, stop in gaps:
+            self._todo.extend((at, min(at + step, stop)) for at in range(start, stop, step))
+        self._work()
+        for helper in self._helpers:
+            helper.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _start_helpers(self) -> None:
+        with self._lock:
+            if self._proven:
+                return
+            self._proven = True
+            count = min(self._limits.workers_per_file - 1, len(self._todo))
+        for number in range(count):
+            helper = threading.Thread(target=self._work, name=f"wanrec-receive-{number}")
+            helper.daemon = True
+            self._helpers.append(helper)
+            helper.start()
+
+    def _work(self) -> None:
+        buffer = memoryview(bytearray(self._limits.receive_buffer))
+        try:
+            while self._failure is None and self._todo:
+                try:
+                    start, stop = self._todo.popleft()
+                except IndexError:  # another receiver took the last one
+                    return
+                self._fetch(start, stop, buffer)
+        except _StoppedError:
+            pass
+        except BaseException as exc:  # noqa: BLE001 - carried to the calling thread, which raises it
+            with self._lock:
+                self._failure = self._failure or exc
+                for body in self._bodies.values():
+                    body.abandon()
+
+    def _fetch(self, start: int, stop: int, buffer: memoryview) -> None:
+        """Receive one range, however many answers it takes."""
+        at, attempt = start, 0
+        while at < stop:
+            begin = at
+            try:
+                with self._source.open(at, stop) as body:
+                    self._accept(body, at, stop)
+                    at = self._receive(body, at, stop, buffer)
+                if at < stop:
+                    raise self._cut(at)
+            except SourceFault as fault:
+                at = begin if fault.reached is None else fault.reached
+                if self._source.renew_after(fault):
+                    continue
+                progressed = at - begin >= MIB
+                attempt = 1 if progressed else attempt + 1
+                self._retries.again(fault, attempt, progressed=progressed)
+
+    def _accept(self, body: Body, at: int, stop: int) -> None:
+        if body.whole and (at, stop) != (0, self._source.size):
+            raise RangesIgnoredError
+        self._target.pin(self._source.provider.name, self._source.etag)
+        with self._lock:
+            if self._failure is not None:
+                raise _StoppedError
+            self._bodies[threading.get_ident()] = body
+        self._start_helpers()
+
+    def _receive(self, body: Body, at: int, stop: int, buffer: memoryview) -> int:
+        """Write an answer into the part; a fault carries the position that was `reached`."""
+        fd = self._target.part.fd
+        step = self._pace.bandwidth.step(len(buffer))
+        entry = at  # where the next journal entry begins
+        try:
+            while at < stop:
+                count = body.readinto(buffer[: min(step, stop - at)])
+                if count == 0:
+                    break
+                write_at(fd, buffer[:count], at)
+                self._hasher.wrote(at, at + count)
+                at += count
+                if at - entry >= self._limits.journal_bytes:
+                    self._journal(entry, at)
+                    entry = at
+                if self._failure is not None:
+                    raise _StoppedError
+                self._pace.moved(count)
+        except SourceFault as fault:
+            fault.reached = at
+            raise
+        finally:
+            if at > entry:
+                self._journal(entry, at)
+        return at
+
+    def _journal(self, start: int, stop: int) -> None:
+        self._target.wrote(start, stop)
+        self._target.sync(self._limits.sync_bytes)
+        self._retries.progress()
+
+    def _cut(self, at: int) -> SourceFault:
+        fault = self._source.provider.error(
+            ErrorCode.SOURCE_UNAVAILABLE, f"{self._source.path!r}: the answer was cut short"
+        )
+        fault.reached = at
+        return fault

@@ -1,0 +1,219 @@
+"""HTTP/1.1 on one socket: send a head, parse a head, receive raw bytes, and nothing more.
+
+Heads are parsed by hand and bodies are received straight into the caller's buffer, because a
+model may be thousands of small files. Every wait is bounded by the stall watchdog, and a stop
+event ends it. Framing and reuse are `pool`'s business. Raises `WireFault` only.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from wanrec.providers.limits import Limits
+from wanrec.reconcile.errors import ErrorCode
+
+__all__ = ["TICK_S", "Connection", "Origin", "Watch", "WireFault", "digits", "parse_url"]
+
+TICK_S = 0.25
+"""A wait of this length at most passes between two looks at the stop event."""
+
+_status_line = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: .*)?\Z", re.DOTALL).fullmatch
+digits = re.compile(r"[0-9]{1,18}").fullmatch
+_url = re.compile(
+    r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::([0-9]{1,5}))?(/[!-~]*|\?[!-~]*)?",
+    re.IGNORECASE,
+).fullmatch
+
+
+class WireFault(Exception):
+    """What went wrong on the wire, as a code of the contract and a text without secrets.
+
+    Attributes:
+        fresh: False when a connection that was used before broke before it answered: the peer
+            had closed it meanwhile, and the same request may be sent again at once.
+        retries: most further attempts that make sense, None for the usual number.
+    """
+
+    def __init__(
+        self, code: ErrorCode, text: str, *, fresh: bool = True, retries: int | None = None
+    ) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+        self.fresh = fresh
+        self.retries = retries
+
+
+class Origin(NamedTuple):
+    """Where credentials may go: scheme, host and port."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        """The Host header: without the port when it is the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        usual = 443 if self.scheme == "https" else 80
+        return host if self.port == usual else f"{host}:{self.port}"
+
+
+def parse_url(url: str) -> tuple[Origin, str]:
+    """Split a URL into its origin and the target of the request line.
+
+    Raises:
+        WireFault: not http or https, user info in it, or characters that no request may hold.
+    """
+    match = _url(url.partition("#")[0])
+    if match is None:
+        raise WireFault(ErrorCode.SOURCE_UNAVAILABLE, "not an http or https address", retries=0)
+    scheme, host, port, target = match[1].lower(), match[2].lower().strip("[]"), match[3], match[4]
+    number = int(port) if port else 443 if scheme == "https" else 80
+    if number > 65535:
+        raise WireFault(ErrorCode.SOURCE_UNAVAILABLE, "not a port number", retries=0)
+    target = target or "/"
+    return Origin(scheme, host, number), target if target[0] == "/" else "/" + target
+
+
+class Watch:
+    """The stall watchdog of one connection: time waited on the network against bytes received."""
+
+    def __init__(self, limits: Limits, stop: threading.Event) -> None:
+        self._limits = limits
+        self._stop = stop
+        self.unwanted: Callable[[], bool] = lambda: False
+        self.reset()
+
+    def reset(self) -> None:
+        """A new request, or a new window."""
+        self._waited = 0.0
+        self._bytes = 0
+
+    def waited(self, seconds: float, count: int) -> None:
+        """Account one receive; raises STALLED or INTERRUPTED."""
+        if self._stop.is_set() or self.unwanted():
+            raise WireFault(ErrorCode.INTERRUPTED, "stopped")
+        self._waited += seconds
+        self._bytes += count
+        if self._waited >= self._limits.stall_window_s:
+            if self._bytes < self._limits.stall_bytes_per_s * self._waited:
+                raise WireFault(
+                    ErrorCode.STALLED,
+                    f"{self._bytes} bytes in {self._waited:.1f} s"
+                    f" (at least {self._limits.stall_bytes_per_s} a second are asked for)",
+                )
+            self.reset()
+
+
+class Connection:
+    """One socket to one origin; sends a request, parses a head, receives a body."""
+
+    def __init__(self, origin: Origin, sock: socket.socket, watch: Watch) -> None:
+        self.origin = origin
+        self.requests = 0
+        self.watch = watch
+        self._sock = sock
+        self._buffer = bytearray()
+
+    @property
+    def peer(self) -> str:
+        """The numeric address at the other end, without a scope."""
+        return str(self._sock.getpeername()[0]).partition("%")[0]
+
+    def send(self, head: bytes) -> None:
+        """Send a request head."""
+        self.requests += 1
+        self.watch.reset()
+        try:
+            self._sock.sendall(head)
+        except OSError as exc:
+            raise self._broken(exc) from exc
+
+    def read_head(self, limit: int) -> tuple[int, dict[str, str]]:
+        """Receive and parse one response head."""
+        while True:
+            end = self._buffer.find(b"\r\n\r\n")
+            if end >= 0:
+                head = bytes(self._buffer[:end])
+                del self._buffer[: end + 4]
+                return _parse_head(head)
+            if len(self._buffer) > limit:
+                raise WireFault(ErrorCode.SOURCE_UNAVAILABLE, "the response head has no end")
+            self._fill()
+
+    def read_line(self, limit: int) -> bytes:
+        """Receive one line of chunked framing, without its end."""
+        while True:
+            end = self._buffer.find(b"\r\n")
+            if end >= 0:
+                line = bytes(self._buffer[:end])
+                del self._buffer[: end + 2]
+                return line
+            if len(self._buffer) > limit:
+                raise WireFault(ErrorCode.SOURCE_UNAVAILABLE, "the chunked framing is broken")
+            self._fill()
+
+    def _fill(self) -> None:
+        # Heads are awaited for one stall window altogether, however steadily they drip.
+        block = memoryview(bytearray(16384))
+        count = self._receive(block, counts=False)
+        if count == 0:
+            raise self._broken(None)
+        self._buffer += block[:count]
+
+    def readinto(self, view: memoryview) -> int:
+        """Receive body bytes, those first that came along with the head."""
+        if self._buffer:
+            count = min(len(view), len(self._buffer))
+            view[:count] = self._buffer[:count]
+            del self._buffer[:count]
+            return count
+        return self._receive(view, counts=True)
+
+    def _receive(self, view: memoryview, *, counts: bool) -> int:
+        while True:
+            begin = time.monotonic()
+            try:
+                count = self._sock.recv_into(view)
+            except TimeoutError:
+                self.watch.waited(time.monotonic() - begin, 0)
+                continue
+            except OSError as exc:
+                raise self._broken(exc) from exc
+            self.watch.waited(time.monotonic() - begin, count if counts else 0)
+            return count
+
+    def _broken(self, exc: OSError | None) -> WireFault:
+        why = "the connection was closed" if exc is None else exc.strerror or type(exc).__name__
+        fresh = self.requests <= 1
+        return WireFault(ErrorCode.SOURCE_UNAVAILABLE, f"connection lost: {why}", fresh=fresh)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._sock.close()
+
+
+def _parse_head(head: bytes) -> tuple[int, dict[str, str]]:
+    first, *lines = head.split(b"\r\n")
+    match = _status_line(first)
+    if match is None:
+        raise WireFault(ErrorCode.SOURCE_UNAVAILABLE, "the answer is not HTTP")
+    headers: dict[str, str] = {"connection": "close"} if match[1] == b"0" else {}
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not colon or name != name.strip():
+            raise WireFault(ErrorCode.SOURCE_UNAVAILABLE, "the answer has a broken header")
+        key, text = name.decode("latin-1").lower(), value.strip().decode("latin-1")
+        if key == "connection":
+            headers[key] = text
+        elif headers.setdefault(key, text) != text:
+            if key in ("content-length", "content-range", "location", "transfer-encoding"):
+                raise WireFault(ErrorCode.SOURCE_UNAVAILABLE, f"the answer has two {key} headers")
+            headers[key] += ", " + text
+    return int(match[2]), headers

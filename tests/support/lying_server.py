@@ -1,0 +1,213 @@
+"""A raw HTTP server that tells the truth or lies, one scripted answer per path.
+
+Plain sockets and threads, so that every byte of an answer, wrong framing included, is the
+script's. The server keeps what it was asked and counts what it sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from types import TracebackType
+from typing import NamedTuple, Self
+
+__all__ = ["Answer", "LyingServer", "Peer", "Request", "head", "serve_ranges"]
+
+
+class Request(NamedTuple):
+    """What a client sent: the path without its query, and the headers in lower case."""
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    number: int
+
+    def range(self, size: int) -> tuple[int, int] | None:
+        """The asked range as (start, stop), or None when the whole file was asked for."""
+        match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("range", ""))
+        if match is None:
+            return None
+        return int(match[1]), min(size, int(match[2]) + 1) if match[2] else size
+
+
+class Peer:
+    """The connection to the client, as an answer sees it."""
+
+    def __init__(self, sock: socket.socket, server: LyingServer, path: str) -> None:
+        self._sock = sock
+        self._server = server
+        self._path = path
+
+    def send(self, data: bytes | memoryview, *, body: bool = True) -> None:
+        """Send bytes; body bytes are counted for the path, as far as the client took them."""
+        view = memoryview(data)
+        while view:
+            count = self._sock.send(view[: 1 << 18])
+            if body:
+                self._server.count(self._path, count)
+            view = view[count:]
+
+    def send_head(self, status: str, **headers: object) -> None:
+        """Send a head; names are written with underscores."""
+        self.send(head(status, **headers), body=False)
+
+    def reset(self) -> None:
+        """Cut the connection so that the client sees a reset."""
+        self._sock.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00"
+        )
+        self._sock.close()
+
+    def hold(self, seconds: float = 60.0) -> None:
+        """Say nothing until the client goes away or the server ends."""
+        self._server.ending.wait(seconds)
+
+
+Answer = Callable[[Request, Peer], bool]
+"""Answers one request; True keeps the connection for the next."""
+
+
+def head(status: str, **headers: object) -> bytes:
+    """The bytes of a response head."""
+    lines = [f"HTTP/1.1 {status}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def serve_ranges(content: bytes, etag: str | None = '"v1"') -> Answer:
+    """An honest answer: ranges, If-Match, HEAD."""
+
+    def answer(request: Request, peer: Peer) -> bool:
+        tags = {"ETag": etag} if etag else {}
+        wanted = request.headers.get("if-match")
+        if wanted is not None and wanted != etag:
+            peer.send_head("412 Precondition Failed", Content_Length=0)
+            return True
+        asked = request.range(len(content))
+        if asked is None:
+            peer.send_head("200 OK", Content_Length=len(content), **tags)
+            if request.method != "HEAD":
+                peer.send(content)
+            return True
+        start, stop = asked
+        if start >= len(content):
+            total = f"bytes */{len(content)}"
+            peer.send_head("416 Range Not Satisfiable", Content_Range=total, Content_Length=0)
+            return True
+        span = f"bytes {start}-{stop - 1}/{len(content)}"
+        peer.send_head(
+            "206 Partial Content", Content_Range=span, Content_Length=stop - start, **tags
+        )
+        peer.send(memoryview(content)[start:stop])
+        return True
+
+    return answer
+
+
+class LyingServer:
+    """A context manager that serves on a port of its own; what has no script is 404.
+
+    Attributes:
+        url: ``http://127.0.0.1:PORT``.
+        requests: what was asked, in order.
+        sent: body bytes sent, by path.
+        ending: set when the server is being stopped.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.sent: dict[str, int] = defaultdict(int)
+        self.ending = threading.Event()
+        self._answers: dict[str, Answer] = {}
+        self._lock = threading.Lock()
+        self._peers: set[socket.socket] = set()
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.ending.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        with self._lock:
+            peers = list(self._peers)
+        for peer in peers:
+            with contextlib.suppress(OSError):
+                peer.shutdown(socket.SHUT_RDWR)
+        self._thread.join(5)
+
+    def on(self, path: str, answer: Answer) -> None:
+        """Script the answer of a path (decoded, without query)."""
+        self._answers[path] = answer
+
+    def asked(self, path: str) -> list[Request]:
+        """The requests for a path so far."""
+        with self._lock:
+            return [request for request in self.requests if request.path == path]
+
+    def count(self, path: str, count: int) -> None:
+        """Add to what was sent for a path."""
+        with self._lock:
+            self.sent[path] += count
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self._lock:
+                self._peers.add(sock)
+            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        with contextlib.suppress(OSError), sock:
+            pending = b""
+            while not self.ending.is_set():
+                while b"\r\n\r\n" not in pending:
+                    data = sock.recv(65536)
+                    if not data:
+                        return
+                    pending += data
+                text, _, pending = pending.partition(b"\r\n\r\n")
+                if not self._answer(text.decode("latin-1"), sock):
+                    return
+        with self._lock:
+            self._peers.discard(sock)
+
+    def _answer(self, text: str, sock: socket.socket) -> bool:
+        from urllib.parse import unquote
+
+        first, *lines = text.split("\r\n")
+        method, target, _ = first.split(" ", 2)
+        path, _, query = target.partition("?")
+        headers = {
+            name.lower(): value.strip()
+            for name, _, value in (line.partition(":") for line in lines)
+        }
+        with self._lock:
+            number = sum(1 for request in self.requests if request.path == unquote(path))
+            request = Request(method, unquote(path), query, headers, number)
+            self.requests.append(request)
+        peer = Peer(sock, self, request.path)
+        answer = self._answers.get(request.path)
+        if answer is None:
+            peer.send_head("404 Not Found", Content_Length=0)
+            return True
+        return answer(request, peer)
