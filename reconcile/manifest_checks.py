@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from wanrec.reconcile.errors import ErrorCode, Fault, FaultGroup
@@ -20,6 +20,7 @@ __all__ = ["Findings", "is_free_key", "show_value"]
 
 _sha256 = re.compile(r"[0-9a-fA-F]{64}").fullmatch
 _MAX_NESTING = 16
+_MAX_HINTS = 500
 
 
 class Findings:
@@ -58,18 +59,15 @@ class Findings:
         """Note unknown keys, with the nearest known one, and required keys that are absent."""
         for key in table:
             if key not in known and not is_free_key(key):
-                near = nearest(key, known)
-                hint = f'; did you mean "{near}"?' if near else ""
-                self.add((*at, key), f"unknown key {show_value(key)}{hint}")
+                self.add((*at, key), f"unknown key {show_value(key)}{self._hint(key, known)}")
         for key, rule in known.items():
             if rule.required and key not in table:
                 self.add(at, f'the key "{key}" is missing')
 
-    def table(self, value: object, known: Mapping[str, Key], at: KeyPath) -> dict[str, Any]:
+    def table(
+        self, value: Mapping[str, Any], known: Mapping[str, Key], at: KeyPath
+    ) -> dict[str, Any]:
         """Check a table key by key; returns the known keys whose values are right."""
-        if not isinstance(value, dict):
-            self.add(at, f"must be {Kind.TABLE}, not {show_value(value)}")
-            return {}
         self.keys(value, known, at)
         return {
             key: item
@@ -98,10 +96,15 @@ class Findings:
         """Note a word that is not among the choices, with the nearest; True when it is."""
         if word in choices:
             return True
-        near = nearest(word, choices)
-        hint = f'; did you mean "{near}"?' if near else ""
-        self.add(at, f"{show_value(word)} is not {what}{hint}")
+        self.add(at, f"{show_value(word)} is not {what}{self._hint(word, choices)}")
         return False
+
+    def _hint(self, word: str, known: Iterable[str]) -> str:
+        """The nearest known word. Who has made hundreds of mistakes is not helped by one more."""
+        if len(self._found) > _MAX_HINTS:
+            return ""
+        near = nearest(word, known)
+        return f'; did you mean "{near}"?' if near else ""
 
 
 def is_free_key(key: str) -> bool:

@@ -174,7 +174,7 @@ def _put_back(document: dict[str, Any], runs: list[list[dict[str, Any]]]) -> int
     models = document.get("models")
     for model in models.values() if isinstance(models, dict) else ():
         files = model.get("files") if isinstance(model, dict) else None
-        if not isinstance(files, list) or not any(_MARKER in kept for kept in files):
+        if not isinstance(files, list) or not all(isinstance(kept, dict) for kept in files):
             continue
         whole: list[dict[str, Any]] = []
         for kept in files:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 __all__ = ["KeyPath", "find_lines", "show_path"]
 
+_MAX_SHOWN = 200
 KeyPath = tuple[str | int, ...]
 """Keys (str) and positions in arrays (int), as in ``("models", "a@1", "files", 3, "size")``."""
 
@@ -43,7 +44,8 @@ def show_path(path: KeyPath) -> str:
         if isinstance(part, int):
             shown += f"[{part}]"
         else:
-            quoted = part if _is_bare(part) else _quote(part)
+            clipped = part if len(part) <= _MAX_SHOWN else part[:_MAX_SHOWN] + "…"
+            quoted = clipped if _is_bare(clipped) else _quote(clipped)
             shown += f".{quoted}" if shown else quoted
     return shown
 
