@@ -37,7 +37,8 @@ from wanrec.state.runs import Run
 from wanrec.state.store import StateStore
 
 if TYPE_CHECKING:
-    from wanrec.reconcile.engine import ApplyRequest, Engine
+    from wanrec.reconcile.engine_requests import ApplyRequest
+    from wanrec.reconcile.workbench import Workbench
 
 __all__ = ["ApplySession"]
 
@@ -45,12 +46,12 @@ __all__ = ["ApplySession"]
 class ApplySession:
     """One apply of one engine."""
 
-    def __init__(self, engine: Engine, request: ApplyRequest, operation: str = "apply") -> None:
+    def __init__(self, engine: Workbench, request: ApplyRequest, operation: str = "apply") -> None:
         self._engine = engine
         self._request = request
         self._operation = operation
         self._settings = engine.settings
-        self._clock = engine._now
+        self._clock = engine.now
 
     def apply(self, plan: Plan) -> ApplyResult:
         """Carry out a plan made a moment ago.
@@ -63,7 +64,7 @@ class ApplySession:
         if not plan.actions and not plan.records:
             return ApplyResult()
         desired = self._desired(plan)
-        with self._engine._opened() as (root, store):
+        with self._engine.opened() as (root, store):
             return self._carry_out(root, store, plan, desired, None)
 
     def apply_file(self, file: PlanFile) -> ApplyResult:
@@ -76,7 +77,7 @@ class ApplySession:
         _refuse_blocked(saved)
         desired = self._desired(saved)
         _refuse_changed_specs(saved, desired)
-        with self._engine._opened() as (root, store):
+        with self._engine.opened() as (root, store):
             recover_runs(root, store, swap_grace_ns=self._grace_ns, clock=self._clock)
             state = store.read()
             resume = check_resumable(file, state)
@@ -105,15 +106,15 @@ class ApplySession:
         return int(self._settings.swap_grace * 1e9)
 
     def _desired(self, plan: Plan) -> Desired:
-        from wanrec.reconcile.engine_specs import select_of
+        from wanrec.reconcile.engine_specs import collect_saved
 
-        return self._engine.collect(select_of(plan.selection))
+        return collect_saved(self._settings, plan.selection)
 
     def _replan(self, root: Root, store: StateStore, plan: Plan, desired: Desired) -> Plan:
         options = attrs.evolve(
             plan.options, project_directory=str(self._engine.project_dir), deep=False
         )
-        return self._engine._plan(root, view_of(root, store), desired, options)
+        return self._engine.plan_view(root, view_of(root, store), desired, options)
 
     def _carry_out(
         self,
@@ -199,7 +200,7 @@ class ApplySession:
                 replace=frozenset(a for a in plan.options.replace if a.startswith(f"{key}::")),
             )
             seen = attrs.evolve(desired, models=alone)
-            fresh = self._engine._plan(root, view, seen, options)
+            fresh = self._engine.plan_view(root, view, seen, options)
             mine = tuple(action for action in fresh.actions if action.key == key)
             records = tuple(change for change in fresh.records if change.model == key)
             return Fresh(
@@ -260,7 +261,7 @@ class ApplySession:
                 local_root=settings.local_root,
                 offline=offline,
                 allow_http=settings.allow_http,
-                environ=self._engine._environ,
+                environ=self._engine.environ,
                 limits=limits,
             )
             for spec in {model.spec for model in desired.models}

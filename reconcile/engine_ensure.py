@@ -23,8 +23,9 @@ from wanrec.reconcile.trust import is_trusted
 from wanrec.state.model import FileRecord, State
 
 if TYPE_CHECKING:
-    from wanrec.reconcile.engine import ApplyRequest, Engine
+    from wanrec.reconcile.engine_requests import ApplyRequest
     from wanrec.reconcile.model import Desired
+    from wanrec.reconcile.workbench import Workbench
 
 __all__ = ["ensure", "locate", "recorded_key"]
 
@@ -48,14 +49,14 @@ def recorded_key(state: State, model: str, variant: str | None) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def locate(engine: Engine, model: str, variant: str | None) -> str:
+def locate(engine: Workbench, model: str, variant: str | None) -> str:
     """The model's directory relative to the root; nothing is touched.
 
     Raises:
         WanrecError: MODEL_NOT_FOUND, VARIANT_NOT_FOUND.
     """
     state = State()
-    with contextlib.suppress(WanrecError), engine._opened() as (root, store):
+    with contextlib.suppress(WanrecError), engine.opened() as (root, store):
         state = view_of(root, store).state
     key = recorded_key(state, model, variant)
     if key is not None:
@@ -65,14 +66,14 @@ def locate(engine: Engine, model: str, variant: str | None) -> str:
 
 
 def ensure(
-    engine: Engine, model: str, variant: str | None, offline: bool, request: ApplyRequest
+    engine: Workbench, model: str, variant: str | None, offline: bool, request: ApplyRequest
 ) -> Path:
     """Return the absolute path of a whole, verified model.
 
     Raises:
         WanrecError: what kept it from being there.
     """
-    with engine._opened() as (root, store):
+    with engine.opened() as (root, store):
         state = view_of(root, store).state
         key = recorded_key(state, model, variant)
         if key is not None and is_whole(root, state, key):
@@ -106,7 +107,9 @@ def _trusted(root: Root, record: FileRecord) -> bool:
     )
 
 
-def _declared(engine: Engine, model: str, variant: str | None, state: State) -> tuple[Desired, str]:
+def _declared(
+    engine: Workbench, model: str, variant: str | None, state: State
+) -> tuple[Desired, str]:
     """Resolve a model through the specs: the whole desired set, and the model's key."""
     from wanrec.reconcile.desired import SelectArgs
 
@@ -129,11 +132,11 @@ def _declared(engine: Engine, model: str, variant: str | None, state: State) -> 
 
 
 def _bring(
-    engine: Engine, desired: Desired, key: str, offline: bool, request: ApplyRequest
+    engine: Workbench, desired: Desired, key: str, offline: bool, request: ApplyRequest
 ) -> None:
     from wanrec.reconcile.desired import SelectArgs
-    from wanrec.reconcile.engine import PlanRequest
     from wanrec.reconcile.engine_apply import ApplySession
+    from wanrec.reconcile.engine_requests import PlanRequest
 
     if offline:
         request = attrs.evolve(request, offline=True)

@@ -1,19 +1,24 @@
 """From settings and command-line words to the desired set.
 
-The only place that reads spec files for the engine. Also turns the words kept in a plan file back
-into a selection.
+The only place that reads spec files for the engine. A plan file keeps its selection as words
+relative to the project directory, so that it means the same from every working directory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
-from wanrec.reconcile.collect import find_specs, load
+import attrs
+
+from wanrec.reconcile.collect import FoundSpecs, find_specs, load
 from wanrec.reconcile.desired import SelectArgs, build
 from wanrec.reconcile.model import Desired
 from wanrec.reconcile.settings import Settings
 
-__all__ = ["collect", "select_of"]
+__all__ = ["collect", "collect_saved", "portable_words"]
+
+_OPTIONS = ("-k", "-m", "--exclude")
 
 
 def collect(settings: Settings, select: SelectArgs) -> Desired:
@@ -22,13 +27,52 @@ def collect(settings: Settings, select: SelectArgs) -> Desired:
     Raises:
         WanrecError: every fault of every spec at once; MISSING_MANIFEST.
     """
-    files = find_specs(settings.project_dir, select.words, settings.manifest, settings.spec_paths)
-    return build(load(settings.project_dir, files), select)
+    return _collect(settings, select, settings.cwd)
 
 
-def select_of(words: tuple[str, ...]) -> SelectArgs:
-    """The selection that a plan file kept as command-line words."""
-    options: dict[str, str | None] = {"-k": None, "-m": None, "--exclude": None}
+def collect_saved(settings: Settings, words: tuple[str, ...]) -> Desired:
+    """The desired set of a selection that `portable_words` made.
+
+    Raises:
+        WanrecError: as `collect`.
+    """
+    return _collect(settings, _select_of(words), settings.project_dir)
+
+
+def portable_words(settings: Settings, select: SelectArgs) -> tuple[str, ...]:
+    """The words that narrowed a run, with spec files relative to the project directory."""
+    found = _find(settings, select, settings.cwd)
+    words: list[str] = []
+    for word in select.words:
+        first, sep, rest = word.partition("::")
+        paths = found.words.get(word) or (found.words.get(first) if sep else None)
+        if paths is None:
+            words.append(word)
+        elif word in found.words:
+            words.extend(paths)
+        else:
+            words.extend(f"{path}::{rest}" for path in paths)
+    for option, value in zip(_OPTIONS, (select.keyword, select.marks, select.exclude), strict=True):
+        if value is not None:
+            words += [option, value]
+    return tuple(words)
+
+
+def _collect(settings: Settings, select: SelectArgs, cwd: Path) -> Desired:
+    found = _find(settings, select, cwd)
+    if settings.marks is not None:
+        select = attrs.evolve(select, declared_marks=settings.marks)
+    return build(load(settings.project_dir, found), select)
+
+
+def _find(settings: Settings, select: SelectArgs, cwd: Path) -> FoundSpecs:
+    return find_specs(
+        settings.project_dir, select.words, settings.manifest, settings.spec_paths, cwd=cwd
+    )
+
+
+def _select_of(words: tuple[str, ...]) -> SelectArgs:
+    options: dict[str, str | None] = dict.fromkeys(_OPTIONS)
     plain: list[str] = []
     rest: Iterator[str] = iter(words)
     for word in rest:

@@ -18,6 +18,7 @@ from wanrec.reconcile.engine_ensure import recorded_key
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.model import Assurance, EntryKind
 from wanrec.reconcile.plan_scope import record_of
+from wanrec.reconcile.recover import finished_swaps
 from wanrec.reconcile.stage import rfc3339, settled
 from wanrec.reconcile.telemetry import EventKind, EventSink, emit
 from wanrec.state.model import (
@@ -31,8 +32,8 @@ from wanrec.state.run import RunHeader
 from wanrec.state.store import StateStore
 
 if TYPE_CHECKING:
-    from wanrec.reconcile.engine import Engine
     from wanrec.reconcile.model import DesiredModel
+    from wanrec.reconcile.workbench import Workbench
 
 __all__ = ["move_record", "rebuild", "remove_record"]
 
@@ -85,7 +86,7 @@ def _known(state: State, model: str) -> str:
     return key
 
 
-def rebuild(engine: Engine, root: Root, store: StateStore, sink: EventSink) -> State:
+def rebuild(engine: Workbench, root: Root, store: StateStore, sink: EventSink) -> State:
     """Make the state anew: memories from backup and journals, facts from the disk.
 
     What the memories name is hashed; what only the specs name is hashed too and taken when the
@@ -97,10 +98,14 @@ def rebuild(engine: Engine, root: Root, store: StateStore, sink: EventSink) -> S
     dead = store.recoverable_runs()
     try:
         past = store.salvage()
-        now = engine._now()
+        now = engine.now()
         models: dict[str, ModelRecord] = dict(past.models)
         files: dict[str, FileRecord] = {}
         remembered = files_by_model(past.files)
+        for commit in finished_swaps(root, dead):
+            remembered[commit.key] = dict(commit.files)
+            if commit.model is not None:
+                models[commit.key] = commit.model
         for key in list(models):
             found = _hashed(root, key, remembered.get(key, {}), sink)
             if found:
@@ -113,7 +118,7 @@ def rebuild(engine: Engine, root: Root, store: StateStore, sink: EventSink) -> S
                 files |= {f"{model.key}::{path}": record for path, record in found.items()}
                 if model.key not in models:
                     models[model.key] = _record_of(engine, model, found, rfc3339(now))
-        stamp = rfc3339(settled(engine._now, [root.stat(r.path) for r in files.values()]))
+        stamp = rfc3339(settled(engine.now, [root.stat(r.path) for r in files.values()]))
         files = {a: attrs.evolve(r, verified_at=stamp) for a, r in sorted(files.items())}
         state = State(
             lineage=past.lineage or "",
@@ -185,7 +190,7 @@ def _read(root: Root, place: str) -> FileRecord | None:
     )
 
 
-def _wanted(engine: Engine) -> tuple[DesiredModel, ...]:
+def _wanted(engine: Workbench) -> tuple[DesiredModel, ...]:
     """What the specs want, if there are any: a rebuild works without them too."""
     from wanrec.reconcile.desired import SelectArgs
 
@@ -196,7 +201,7 @@ def _wanted(engine: Engine) -> tuple[DesiredModel, ...]:
 
 
 def _record_of(
-    engine: Engine, model: DesiredModel, found: Mapping[str, FileRecord], now: str
+    engine: Workbench, model: DesiredModel, found: Mapping[str, FileRecord], now: str
 ) -> ModelRecord:
     whole = all(file.path in found for file in model.files)
     return attrs.evolve(

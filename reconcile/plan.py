@@ -46,7 +46,10 @@ def make_plan(desired: Desired, state: State, observed: Observed, options: PlanO
     requires = {model.key: model.requires for model in desired.models if model.key not in gone}
     actions = _arranged(found.actions, requires, state, observed, options)
     blocks = found.blocks + plan_blocks(desired, state, scope, actions, options)
-    records = () if options.refresh_only else _records(scope, state, actions, options)
+    records: Sequence[RecordChange] = ()
+    if not options.refresh_only:
+        narrowed = desired.selection.addresses is not None
+        records = _records(scope, state, actions, options, narrowed)
     return Plan(
         lineage=state.lineage or None,
         serial=state.serial,
@@ -76,6 +79,7 @@ def _find(
         options=options,
         selection=desired.selection,
         facts=observed.facts,
+        trusted=observed.trusted,
         may_delete=scope.may_delete,
         expired_before=verified_ns(limit) if limit is not None else 0,
     )
@@ -117,6 +121,7 @@ def _records(
     state: State,
     actions: Sequence[Action],
     options: PlanOptions,
+    narrowed: bool,
 ) -> list[RecordChange]:
     """Edits that only the state sees, of models that stay."""
     acting = {action.key for action in actions}
@@ -127,9 +132,11 @@ def _records(
         if old is not None:
             new = record_of(model, old, options.project)
             rows = record_changes(model.key, old, new, options.project)
-            # What decides bytes is said by the actions; alone it is an edit of the record.
-            hidden = ("requires", "spec_sha256") if model.key in renewed else ()
-            changes += [row for row in rows if row.field not in hidden]
+            if model.key in renewed:  # what decides bytes is said by the actions
+                rows = [row for row in rows if row.field not in ("requires", "spec_sha256")]
+            elif narrowed:  # the digest vouches for all files of the spec, not for some
+                rows = [row for row in rows if row.field != "spec_sha256"]
+            changes += rows
     for key in (*scope.released, *(drop.key for drop in scope.drops if drop.key not in acting)):
         spec = next(o.spec for o in state.models[key].owners if o.project == options.project)
         changes.append(RecordChange(model=key, field="owners", before=spec, after=None))

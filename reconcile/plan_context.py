@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import NamedTuple
 
 from wanrec.reconcile.actions import Action, Block, Content, DriftItem, PlanOptions
@@ -17,11 +17,15 @@ NOT_FILES = (EntryKind.DIRECTORY, EntryKind.SYMLINK, EntryKind.OTHER)
 
 
 class Context(NamedTuple):
-    """What every file of a run is judged with. `expired_before`: nanoseconds, 0 for never."""
+    """What every file of a run is judged with. `expired_before`: nanoseconds, 0 for never.
+
+    `trusted`: addresses that the observer has judged already; no fact of theirs is asked for.
+    """
 
     options: PlanOptions
     selection: Selection
     facts: Mapping[str, FileFact]
+    trusted: Container[str]
     may_delete: bool
     expired_before: int
 

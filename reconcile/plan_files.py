@@ -94,7 +94,7 @@ def _cases(
 ) -> list[_Case]:
     """The hot loop: every file of every wanted model passes here, the fine ones go no further."""
     prefix, folder = model.key + "::", model.directory + "/"
-    facts, expired_before = ctx.facts, ctx.expired_before
+    facts, trusted, expired_before = ctx.facts, ctx.trusted, ctx.expired_before
     moves = _moves(ctx, model, records) if model.moved and addresses is None else {}
     requested = ctx.options.replace
     cases = []
@@ -103,23 +103,30 @@ def _cases(
         address = prefix + path
         if addresses is not None and address not in addresses:
             continue
-        record, fact = records.get(path), facts.get(address)
+        record, place = records.get(path), folder + path
         if (
             record is not None
-            and fact is not None
-            and fact.kind is EntryKind.FILE
+            and (address in trusted or _seen_fine(record, facts.get(address)))
             and record.sha256 == spec.sha256
             and record.size == spec.size
-            and is_trusted(record, fact.size, fact.mtime_ns, fact.ctime_ns, fact.ino)
-            and (fact.sha256 is None or fact.sha256 == record.sha256)
             and record.assurance is not Assurance.ASSUMED
-            and record.path == folder + path
+            and record.path == place
             and not (expired_before and verified_ns(record.verified_at) < expired_before)
             and not (requested and address in requested)
         ):
             continue
-        cases.append(_Case(ctx, spec, address, folder + path, record, fact, moves.get(path)))
+        fact = facts.get(address)
+        cases.append(_Case(ctx, spec, address, place, record, fact, moves.get(path)))
     return cases
+
+
+def _seen_fine(record: FileRecord, fact: FileFact | None) -> bool:
+    return (
+        fact is not None
+        and fact.kind is EntryKind.FILE
+        and is_trusted(record, fact.size, fact.mtime_ns, fact.ctime_ns, fact.ino)
+        and (fact.sha256 is None or fact.sha256 == record.sha256)
+    )
 
 
 def _moves(ctx: Context, model: DesiredModel, records: Records) -> dict[str, str]:
@@ -143,7 +150,7 @@ def _judge_case(case: _Case) -> _Step | Block | None:
     if case.record is None:
         return _unrecorded(case)
     if case.record.path != case.place:
-        return _relocated(case, case.record)
+        return _relocated(case, case.record, judge(case.record, case.fact))
     if case.ctx.options.state_only:
         return _by_record(case, case.record)
     return _recorded(case, case.record)
@@ -165,13 +172,11 @@ def _unrecorded(case: _Case) -> _Step | Block:
     return _replace(case, Reason.SIZE_DIFFERS if other_size else Reason.HASH_DIFFERS)
 
 
-def _relocated(case: _Case, record: FileRecord) -> _Step | Block:
-    """The model directory has another name now: the recorded file is at its old place."""
-    fact = case.fact
-    nothing_new = fact is None or judge(record, fact) in (Trust.MISSING, Trust.TRUSTED)
-    if not nothing_new:
-        return _unrecorded(case._replace(record=None))
-    if matches(case.spec, record):
+def _relocated(case: _Case, record: FileRecord, trust: Trust) -> _Step:
+    """The model directory has another name now; the fact is of the recorded file's old place."""
+    there = case.ctx.options.state_only or trust in (Trust.TRUSTED, Trust.DOUBTFUL)
+    known_bad = case.fact is not None and case.fact.sha256 not in (None, record.sha256)
+    if there and not known_bad and matches(case.spec, record):
         return _Step(ActionKind.MOVE, Reason.MOVED, donor=case.address)
     return _Step(ActionKind.CREATE, Reason.MISSING)
 

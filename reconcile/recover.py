@@ -27,17 +27,17 @@ from wanrec.reconcile.stage import (
     settled,
     write_retired,
 )
-from wanrec.state.model import FileRecord, State, apply_commits, files_by_model
+from wanrec.state.model import FileRecord, ModelCommit, State, apply_commits, files_by_model
 from wanrec.state.run import SwapIntent
 from wanrec.state.runs import DeadRun
 from wanrec.state.store import StateStore
 
 __all__ = [
+    "finished_swaps",
     "hand_over",
     "identity_updates",
     "recover_runs",
     "release_retired",
-    "with_finished_swaps",
 ]
 
 
@@ -47,10 +47,9 @@ def swap_happened(root: Root, intent: SwapIntent) -> bool:
     return fact.kind is EntryKind.DIRECTORY and fact.ino == intent.stage_ino
 
 
-def with_finished_swaps(root: Root, state: State, pending: Iterable[SwapIntent]) -> State:
-    """The state as it is once finished swaps of dead runs are recorded; writes nothing."""
-    done = [intent.commit for intent in pending if swap_happened(root, intent)]
-    return apply_commits(state, done) if done else state
+def finished_swaps(root: Root, runs: Iterable[DeadRun]) -> list[ModelCommit]:
+    """What dead runs had put in place but could not record. Read-only."""
+    return [intent.commit for dead in runs for intent in dead.swaps if swap_happened(root, intent)]
 
 
 def recover_runs(

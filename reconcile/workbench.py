@@ -1,0 +1,164 @@
+"""What every command of the engine stands on: settings, specs, an opened root, a plan.
+
+The only place that wires specs, state and disk together, and where time and environment enter.
+`Engine` adds the commands; sessions (`engine_apply`, `engine_ensure`, `engine_state`) work on a
+bench and know nothing of the other commands.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import attrs
+
+from wanrec.reconcile.disk import Root
+from wanrec.reconcile.engine_requests import PlanRequest
+from wanrec.reconcile.engine_view import View, observe_models, open_store, view_of
+from wanrec.reconcile.errors import ErrorCode, WanrecError
+from wanrec.reconcile.settings import Settings
+from wanrec.reconcile.settings import load as load_settings
+from wanrec.reconcile.telemetry import span
+from wanrec.reconcile.version import __version__
+from wanrec.state.store import StateStore
+
+if TYPE_CHECKING:
+    from wanrec.reconcile.actions import Plan, PlanOptions
+    from wanrec.reconcile.desired import SelectArgs
+    from wanrec.reconcile.model import Desired
+
+__all__ = ["Workbench"]
+
+
+class Workbench:
+    """One project on one root.
+
+    Args:
+        settings: see `settings.load`.
+        environ: the environment; secrets in it stay in it.
+        now: nanoseconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        now: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.settings = settings
+        self.environ = environ
+        self.now = now
+
+    @classmethod
+    def from_config(
+        cls,
+        cwd: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+        **settings: object,
+    ) -> Self:
+        """Make one from settings given here, the environment and the config file.
+
+        Raises:
+            WanrecError: INVALID_CONFIG.
+        """
+        env = os.environ if environ is None else environ
+        return cls(load_settings(settings, env, cwd or Path.cwd()), env)
+
+    @property
+    def project_dir(self) -> Path:
+        """Spec paths and node ids are relative to it."""
+        return self.settings.project_dir
+
+    @property
+    def root(self) -> Path:
+        """The root; raises INVALID_CONFIG when none is set."""
+        return self.settings.require_root()
+
+    def collect(self, select: SelectArgs) -> Desired:
+        """Read, check and resolve the specs; no disk below the root, no network.
+
+        Raises:
+            WanrecError: every fault of every spec at once.
+        """
+        from wanrec.reconcile.engine_specs import collect
+
+        return collect(self.settings, select)
+
+    def plan(self, select: SelectArgs, request: PlanRequest | None = None) -> Plan:
+        """Compare specs, state and disk; changes nothing.
+
+        Raises:
+            WanrecError: of specs, state or root.
+        """
+        from wanrec.reconcile.engine_specs import portable_words
+
+        request = request or PlanRequest()
+        with span("wanrec.plan"):
+            desired = self.collect(select)
+            if request.create_root:
+                self._create_root()
+            with self.opened() as (root, store):
+                view = view_of(root, store)
+                plan = self.plan_view(root, view, desired, self.options(request))
+        return attrs.evolve(plan, selection=portable_words(self.settings, select))
+
+    def plan_view(self, root: Root, view: View, desired: Desired, options: PlanOptions) -> Plan:
+        """Plan on a state and a root that are already open."""
+        from wanrec.reconcile.model import Observed
+        from wanrec.reconcile.plan import make_plan
+
+        if options.state_only:
+            observed = Observed(busy=view.busy)
+        else:
+            with span("wanrec.refresh"):
+                observed = observe_models(root, view, desired, options)
+        plan = make_plan(desired, view.state, observed, options)
+        if desired.warnings:
+            plan = attrs.evolve(plan, warnings=(*desired.warnings, *plan.warnings))
+        return plan
+
+    def options(self, request: PlanRequest) -> PlanOptions:
+        """The planner's options for a request of this project."""
+        from wanrec.reconcile.actions import PlanOptions
+        from wanrec.reconcile.stage import rfc3339
+
+        age = self.settings.verify_max_age
+        return PlanOptions(
+            project=self.settings.project,
+            project_directory=str(self.project_dir),
+            wanrec_version=__version__,
+            deep=request.deep,
+            refresh_only=request.refresh_only,
+            state_only=request.state_only,
+            replace=frozenset(request.replace),
+            destroy=request.destroy,
+            allow_delete=request.allow_delete,
+            allow_foreign=request.allow_foreign,
+            delete_first=request.delete_first,
+            ensure=request.ensure,
+            verified_before=None if age is None else rfc3339(self.now() - int(age * 1e9)),
+        )
+
+    @contextmanager
+    def opened(self) -> Iterator[tuple[Root, StateStore]]:
+        """Open root and store for the length of one call."""
+        root = Root.open(self.root)
+        try:
+            yield root, open_store(self.settings, self.now)
+        finally:
+            root.close()
+
+    def _create_root(self) -> None:
+        path = self.root
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WanrecError(
+                ErrorCode.INVALID_CONFIG,
+                f"the root cannot be created: {error.strerror}",
+                where=str(path),
+            ) from error
