@@ -10,11 +10,13 @@ without a description, or a description without a code, ends the run.
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import attrs
@@ -261,6 +263,37 @@ def _is_argument(param: click.Parameter) -> bool:
     return isinstance(param, click.Argument)
 
 
+def _modules() -> str:
+    """Every module with the first sentence of its contract, by level of `test_doors.py`."""
+    top = HERE.parent
+    levels = _levels(top / "tests" / "unit" / "test_doors.py")
+    rows = []
+    for room in ("reconcile", "providers", "state"):
+        for path in sorted((top / room).rglob("*.py")):
+            name = path.relative_to(top).with_suffix("").as_posix()
+            text = path.read_text(encoding="utf-8")
+            contract = ast.get_docstring(ast.parse(text)) or ""
+            if path.name == "__init__.py" and len(text) < 200:
+                continue
+            level = next((str(n) for pattern, n in levels if fnmatchcase(name, pattern)), "—")
+            rows.append((level, f"`{name}`", _first_sentence(contract)))
+    return _table(("level", "module", "what it does"), sorted(rows))
+
+
+def _levels(doors: Path) -> list[tuple[str, int]]:
+    for node in ast.parse(doors.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            if isinstance(target, ast.Name) and target.id == "LEVELS":
+                return list(ast.literal_eval(node.value))
+    raise SystemExit(f"{doors.name} has no LEVELS")
+
+
+def _first_sentence(docstring: str) -> str:
+    paragraph = " ".join(docstring.partition("\n\n")[0].split())
+    return re.split(r"(?<=\.) (?=[A-Z`])", paragraph)[0].rstrip(".").replace("``", "`")
+
+
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "commands": _commands,
     "error-codes": _error_codes,
@@ -270,6 +303,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "global-options": lambda: _options(_global_parameters()),
     "limits": _limits,
     "model-keys": _model_keys,
+    "modules": _modules,
     "moved-keys": lambda: _keys(schema.MOVED_KEYS),
     "policy-keys": lambda: _keys(schema.POLICY_KEYS),
     "removed-keys": lambda: _keys(schema.REMOVED_KEYS),
