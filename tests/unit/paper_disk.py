@@ -22,6 +22,7 @@ from wanrec.reconcile.model import (
     EntryKind,
     FileFact,
     Observed,
+    Reason,
     Via,
 )
 from wanrec.reconcile.plan_scope import record_after, record_of
@@ -171,7 +172,8 @@ class _Run:
                 self._let_go(action.key)
             case ActionKind.FORGET:
                 del self.files[action.address]
-                self._let_go(action.key)
+                if action.reason is not Reason.MISSING:
+                    self._let_go(action.key)
 
     def _place(self, action: Action) -> str:
         return f"{self.wanted[action.key].directory}/{action.path}"
@@ -227,7 +229,7 @@ class _Run:
 
     def _let_go(self, key: str) -> None:
         left = any(address.startswith(f"{key}::") for address in self.files)
-        if not left and (key not in self.wanted or self.plan.options.destroy):
+        if not left:
             del self.models[key]
 
     def state(self, *, whole: bool) -> State:

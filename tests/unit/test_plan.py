@@ -297,15 +297,33 @@ def test_another_family_moves_the_files() -> None:
     plan = world.plan(one(family="video"))
     assert said(plan) == [f"{ADDRESS} move/moved"]
     assert only(plan).donor == ADDRESS
+    assert said(world.plan(one(family="video"), state_only=True)) == [f"{ADDRESS} move/moved"]
     assert said(world.plan(one(B, family="video"))) == [f"{ADDRESS} create/missing"]
 
 
-def test_another_family_with_a_file_in_the_way_is_refused() -> None:
-    """What lies at the new place is judged like any unrecorded file."""
+@pytest.mark.parametrize("damage", ["remove", "spoil", "truncate", "link"])
+def test_another_family_creates_what_is_not_whole_at_the_old_place(damage: str) -> None:
+    """Only bytes that may be right are moved; the rest is fetched to the new place."""
     world = applied(one())
-    seen = Observed(facts={ADDRESS: FileFact(kind=EntryKind.FILE, size=3, ino=99)})
-    plan = make_plan(one(family="video"), world.state, seen, PlanOptions())
-    assert blocks(plan) == [ErrorCode.FOREIGN_FILE]
+    match damage:
+        case "remove":
+            del world.disk.files[PLACE]
+        case "spoil":
+            world.disk.spoil(PLACE)
+        case "truncate":
+            world.disk.put(PLACE, b"x")
+        case _:
+            world.disk.odd[PLACE] = EntryKind.SYMLINK
+    plan = world.plan(one(family="video"), deep=True)
+    assert said(plan) == [f"{ADDRESS} create/missing"]
+
+
+def test_files_judged_by_the_observer_are_not_judged_again() -> None:
+    """A trusted address needs no fact."""
+    world = applied(one())
+    seen = Observed(trusted=frozenset([ADDRESS]))
+    assert not make_plan(one(), world.state, seen, PlanOptions())
+    assert make_plan(one(B), world.state, seen, PlanOptions())
 
 
 # --- order -------------------------------------------------------------------------------------
