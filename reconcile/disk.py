@@ -27,7 +27,7 @@ from wanrec.reconcile.disk_paths import (
 )
 from wanrec.reconcile.disk_walk import Tree
 from wanrec.reconcile.errors import WanrecError
-from wanrec.reconcile.model import EntryKind, FileFact, Via
+from wanrec.reconcile.facts import EntryKind, FileFact, Via
 
 __all__ = ["WANREC_DIR", "Root", "Tree", "fact_of", "identity", "os_errno", "translate_os_error"]
 

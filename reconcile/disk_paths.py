@@ -11,7 +11,7 @@ import stat as stat_
 
 from wanrec.reconcile.disk_errors import printable
 from wanrec.reconcile.errors import ErrorCode, WanrecError
-from wanrec.reconcile.model import EntryKind, FileFact
+from wanrec.reconcile.facts import EntryKind, FileFact
 
 __all__ = [
     "CREATE_FILE",

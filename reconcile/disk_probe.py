@@ -18,7 +18,7 @@ from wanrec.reconcile.disk import Root
 from wanrec.reconcile.disk_errors import os_errno, translated
 from wanrec.reconcile.disk_paths import WANREC_DIR
 from wanrec.reconcile.errors import WanrecError
-from wanrec.reconcile.model import EntryKind
+from wanrec.reconcile.facts import EntryKind
 
 __all__ = [
     "PROBE_FOLDER",

@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Sequence
 
 from wanrec.reconcile.disk_paths import unreadable
 from wanrec.reconcile.disk_walk import Tree
-from wanrec.reconcile.model import EntryKind, FileFact
+from wanrec.reconcile.facts import EntryKind, FileFact
 
 __all__ = ["Seen", "look_into", "strangers", "with_parents"]
 

@@ -31,7 +31,7 @@ from wanrec.reconcile.disk_paths import (
     unreadable,
 )
 from wanrec.reconcile.errors import ErrorCode, WanrecError
-from wanrec.reconcile.model import EntryKind, FileFact
+from wanrec.reconcile.facts import EntryKind, FileFact
 
 __all__ = ["Tree"]
 

@@ -11,11 +11,11 @@ import os
 import stat as stat_
 from collections.abc import Callable, Container
 
-from wanrec.reconcile.actions import Content, DriftItem, DriftKind, DriftReport
 from wanrec.reconcile.disk_paths import fact_of
 from wanrec.reconcile.disk_scan import Seen, look_into, strangers, with_parents
 from wanrec.reconcile.disk_walk import Tree
-from wanrec.reconcile.model import EntryKind, FileFact
+from wanrec.reconcile.facts import EntryKind, FileFact
+from wanrec.reconcile.findings import Content, DriftItem, DriftKind, DriftReport
 from wanrec.reconcile.trust import is_trusted, verified_ns
 from wanrec.state.model import FileRecord, State
 

@@ -3,7 +3,8 @@
 Frozen values only; nothing here reads a disk, a network, a clock or the environment, and nothing
 here imports another room. A *model key* is the string ``ID`` or ``ID[VARIANT]``; an *address* is
 ``KEY::PATH``. Both stay plain strings inside the big tables, because a plan of 100,000 files
-compares them 100,000 times; `Address` is the parsed form.
+compares them 100,000 times; `Address` is the parsed form. What a drift check needs of this
+vocabulary stands in `facts`, and is found here too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import enum
 from collections.abc import Collection, Mapping
 
 import attrs
+
+from wanrec.reconcile.facts import Assurance, EntryKind, FileFact, Presence, Via
 
 __all__ = [
     "ActionKind",
@@ -35,13 +38,6 @@ __all__ = [
     "model_key",
     "split_key",
 ]
-
-
-class Presence(enum.StrEnum):
-    """Who brings a model onto the disk: every apply, or only `ensure`."""
-
-    REQUIRED = "required"
-    ON_DEMAND = "on-demand"
 
 
 class ActionKind(enum.StrEnum):
@@ -93,34 +89,6 @@ class Reason(enum.StrEnum):
     FOUND_BY_HASH = "found_by_hash"
     MOVED = "moved"
     REMOVED_BLOCK = "removed_block"
-
-
-class Via(enum.StrEnum):
-    """How bytes come to a path. A plan says the first way that will be tried."""
-
-    FETCH = "fetch"
-    LINK = "link"
-    REFLINK = "reflink"
-    COPY = "copy"
-
-
-class Assurance(enum.StrEnum):
-    """How a record knows its bytes: hashed by wanrec, found by hash, or taken on trust."""
-
-    VERIFIED = "verified"
-    FOUND = "found"
-    ASSUMED = "assumed"
-
-
-class EntryKind(enum.StrEnum):
-    """What lies at a path, links never followed."""
-
-    MISSING = "missing"
-    FILE = "file"
-    DIRECTORY = "directory"
-    SYMLINK = "symlink"
-    OTHER = "other"
-    UNREADABLE = "unreadable"
 
 
 def model_key(model_id: str, variant: str | None) -> str:
@@ -310,25 +278,6 @@ class Desired:
     sources: tuple[SpecSource, ...] = ()
     selection: Selection = attrs.field(factory=Selection)
     warnings: tuple[str, ...] = ()
-
-
-@attrs.frozen(kw_only=True)
-class FileFact:
-    """What was seen at one path. `sha256` is there only when the bytes were read.
-
-    Times are nanoseconds since the epoch, sizes bytes. `error` names why a path could not be
-    looked at (kind UNREADABLE).
-    """
-
-    kind: EntryKind
-    size: int = 0
-    mtime_ns: int = 0
-    ctime_ns: int = 0
-    ino: int = 0
-    dev: int = 0
-    nlink: int = 1
-    sha256: str | None = None
-    error: str | None = None
 
 
 @attrs.frozen(kw_only=True)

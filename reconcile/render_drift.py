@@ -5,7 +5,7 @@ On the hot path of every cron job: nothing is imported here that a clean report 
 
 from __future__ import annotations
 
-from wanrec.reconcile.actions import Content, DriftItem, DriftKind, DriftReport
+from wanrec.reconcile.findings import Content, DriftItem, DriftKind, DriftReport
 from wanrec.reconcile.render_words import escaped, human_bytes, paint, short_digest
 
 __all__ = ["drift_json", "drift_text", "drift_verdict", "finding"]

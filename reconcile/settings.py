@@ -17,7 +17,6 @@ from typing import Any
 import attrs
 
 from wanrec.reconcile.errors import ErrorCode, WanrecError
-from wanrec.reconcile.names import nearest
 from wanrec.reconcile.settings_values import READERS, Place
 
 __all__ = ["SETTING_NAMES", "Settings", "load"]
@@ -219,17 +218,20 @@ def _read(file: Path) -> bytes:
 
 def _refuse_unknown(table: Mapping[str, object], label: str, file: Path | None) -> None:
     unknown = [key for key in table if key not in READERS and not key.startswith("x-")]
+    if not unknown:
+        return
+    from wanrec.reconcile.names import nearest
+
     problems = []
     for key in sorted(unknown):
         guess = nearest(key, SETTING_NAMES)
         problems.append(
             f'unknown setting "{key}"' + (f'; did you mean "{guess}"?' if guess else "")
         )
-    if problems:
-        raise WanrecError(
-            ErrorCode.INVALID_CONFIG,
-            f"{label}: {problems[0]}",
-            detail="\n".join(problems[1:]),
-            where=str(file),
-            hint="`wanrec config` lists every setting",
-        )
+    raise WanrecError(
+        ErrorCode.INVALID_CONFIG,
+        f"{label}: {problems[0]}",
+        detail="\n".join(problems[1:]),
+        where=str(file),
+        hint="`wanrec config` lists every setting",
+    )

@@ -10,8 +10,9 @@ import re
 
 __all__ = ["parse_duration", "parse_rate", "parse_size"]
 
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgtp])(i?)(b?)|b)?\s*", re.IGNORECASE | re.ASCII)
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhdw])\s*", re.IGNORECASE | re.ASCII)
+# Compiled when a value has to be read: most runs read none.
+_SIZE = r"(?ia)\s*(\d+(?:\.\d+)?)\s*(?:([kmgtp])(i?)(b?)|b)?\s*"
+_PART = r"(?ia)(\d+(?:\.\d+)?)\s*(ms|[smhdw])\s*"
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _LARGEST = 2**63 - 1
 
@@ -57,7 +58,7 @@ def parse_duration(value: str | int | float) -> float:
 
 
 def _size_of_text(text: str) -> int:
-    match = _SIZE.fullmatch(text)
+    match = re.fullmatch(_SIZE, text)
     if match is None:
         raise ValueError(f'{text!r} is not a size; write 1073741824, "10 GiB" or "500MB"')
     digits, prefix, binary, byte = match.groups()
@@ -74,7 +75,7 @@ def _seconds_of_text(text: str) -> float:
     if re.fullmatch(r"\d{1,15}(\.\d{1,9})?", stripped, re.ASCII):
         return float(stripped)
     position, seconds = 0, 0.0
-    while match := _PART.match(stripped, position):
+    while match := re.compile(_PART).match(stripped, position):
         seconds += float(match[1]) * _SECONDS[match[2].lower()]
         position = match.end()
     if not stripped or position != len(stripped):

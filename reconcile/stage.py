@@ -20,7 +20,7 @@ import attrs
 
 from wanrec.reconcile.disk import Root, fact_of
 from wanrec.reconcile.errors import ErrorCode, WanrecError
-from wanrec.reconcile.model import EntryKind, FileFact, Via
+from wanrec.reconcile.facts import EntryKind, FileFact, Via
 
 __all__ = [
     "BLOBS",

@@ -15,8 +15,8 @@ import enum
 import sys
 from functools import lru_cache
 
-from wanrec.reconcile.actions import DriftKind
-from wanrec.reconcile.model import EntryKind, FileFact
+from wanrec.reconcile.facts import EntryKind, FileFact
+from wanrec.reconcile.findings import DriftKind
 from wanrec.state.model import FileRecord
 
 __all__ = ["Trust", "difference", "is_trusted", "judge", "judge_stat", "verified_ns"]

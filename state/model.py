@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
-from wanrec.reconcile.model import Assurance, Presence
+from wanrec.reconcile.facts import Assurance, Presence
 
 __all__ = [
     "STATE_FORMAT_VERSION",
