@@ -162,11 +162,7 @@ class _Run:
                     self._fetch(action)
                 self._record(action)
             case ActionKind.MOVE:
-                assert action.donor is not None
-                source = self.files.pop(action.donor).path
-                assert sha(self.disk.files[source].content) == action.sha256
-                self.disk.files[self._place(action)] = self.disk.files.pop(source)
-                self._record(action)
+                self._move(action)
             case ActionKind.DELETE:
                 self.disk.files.pop(self.files.pop(action.address).path, None)
                 self._let_go(action.key)
@@ -190,6 +186,14 @@ class _Run:
                 if self.disk.files.get(record.path) is node:
                     self.files[address] = self._identity(record, node)
         else:
+            self._fetch(action)
+        self._record(action)
+
+    def _move(self, action: Action) -> None:
+        node = self.disk.files.pop(self.files.pop(action.donor or "").path)
+        if sha(node.content) == action.sha256:
+            self.disk.files[self._place(action)] = node
+        else:  # it was doubtful, and now it is known to be wrong
             self._fetch(action)
         self._record(action)
 
