@@ -34,13 +34,15 @@ __all__ = ["Applier", "Fresh", "Replan"]
 class Fresh:
     """One model seen again under its lock: what is to do now, and what is recorded of it.
 
-    `path_of` tells where any recorded address lies, for donors.
+    `path_of` tells where any recorded address lies, for donors; `twin_of` where this run has
+    already put bytes of a sha256.
     """
 
     plan: Plan
     old: ModelRecord | None
     recorded: Mapping[str, FileRecord]
     path_of: Callable[[str], str | None]
+    twin_of: Callable[[str], str | None]
 
 
 class Replan(Protocol):
@@ -95,6 +97,7 @@ class Applier:
         stop: threading.Event,
         fail_fast: bool = False,
         extra_sources: tuple[str, ...] = (),
+        log: IdentityLog,
     ) -> None:
         self._root = root
         self._run = run
@@ -110,12 +113,11 @@ class Applier:
         self._stop = stop
         self._fail_fast = fail_fast
         self._extra_sources = extra_sources
-        self.log = IdentityLog()
         self._files = ThreadPoolExecutor(self._parallelism, thread_name_prefix="wanrec-file")
         self._committer = Committer(
             root=root,
             run=run,
-            log=self.log,
+            log=log,
             files=self._files,
             clock=clock,
             modes=modes,
@@ -213,23 +215,28 @@ class Applier:
             for action in todo:
                 self._report("action_start", action)
             stays = model is not None and _stays(recorded, todo)
-            if not stays:
-                assert old is not None
-                return self._committer.drop(job.key, old, recorded, todo)
-            assert model is not None
-            gatherer = self._gatherer(model, fresh.path_of)
             with self._locks.exclusive_use(name, self._lock_timeout_s, stop=self._stop):
-                return self._committer.update(
-                    model, old, recorded, todo, gatherer, self._finished(tally)
-                )
+                if stays:
+                    assert model is not None
+                    gatherer = self._gatherer(model, fresh)
+                    committed = self._committer.update(
+                        model, old, recorded, todo, gatherer, self._finished(tally)
+                    )
+                else:
+                    assert old is not None
+                    with span("wanrec.action", model=job.key, action="delete"):
+                        committed = self._committer.drop(job.key, old, recorded, todo)
+            self._report_committed(todo, committed)
+            return committed
 
-    def _gatherer(self, model: DesiredModel, path_of: Callable[[str], str | None]) -> Gatherer:
+    def _gatherer(self, model: DesiredModel, fresh: Fresh) -> Gatherer:
         return Gatherer(
             self._root,
             self._fetcher,
             model,
             self._contexts[model.spec],
-            path_of,
+            fresh.path_of,
+            fresh.twin_of,
             self._stop,
             private_stage(self._run.run_id),
             self._extra_sources,
@@ -247,11 +254,23 @@ class Applier:
                 self._report_error(action.address, result)
                 return
             tally.fetched(action, result)
-            self._report(
-                "action_complete", action, source=result.source, bytes=result.bytes_fetched
-            )
 
         return done
+
+    def _report_committed(self, todo: Iterable[Action], committed: Committed) -> None:
+        """An action is complete once its model is committed, not when its bytes are there."""
+        failed = {failure.address for failure in committed.failures}
+        if any(not failure.optional for failure in committed.failures):
+            return
+        for action in todo:
+            if action.address not in failed:
+                got = committed.gathered.get(action.path)
+                self._report(
+                    "action_complete",
+                    action,
+                    source=got.source if got else None,
+                    bytes=got.bytes_fetched if got else 0,
+                )
 
     def _report(self, kind: str, action: Action, **fields: object) -> None:
         emit(
@@ -281,10 +300,19 @@ def _jobs(plan: Plan, models: Mapping[str, DesiredModel]) -> list[Job]:
         and all(a.action in (ActionKind.DELETE, ActionKind.FORGET) for a in actions)
         and (key not in models or not models[key].installed)
     }
+    order = {key: position for position, key in enumerate(by_key)}
+    doubtful: dict[str | None, str] = {}
+    for action in plan.actions:
+        if action.action is ActionKind.VERIFY:
+            doubtful.setdefault(action.sha256, action.key)
     bringing = {_name(key): key for key in by_key if key not in removing}
     jobs = []
     for key, actions in by_key.items():
         donors = {a.partition("::")[0] for action in actions for a in action.depends_on}
+        # A damaged inode is repaired under its first name; the other models then link to it.
+        twins = {doubtful[a.sha256] for a in actions if a.sha256 in doubtful}
+        # Only towards earlier models of the plan, so that no two ever wait for each other.
+        donors |= {twin for twin in twins if order[twin] < order[key]}
         requires = set(models[key].requires) & by_key.keys() if key in models else set()
         successor = {bringing[_name(key)]} if key in removing and _name(key) in bringing else set()
         # Deletes wait for everything that brings bytes, unless the plan itself puts them first.
@@ -322,8 +350,9 @@ def _stays(recorded: Mapping[str, FileRecord], actions: Iterable[Action]) -> boo
 def _agreed(job: Job, fresh: tuple[Action, ...]) -> tuple[Action, ...]:
     """What is still to do of what was planned.
 
-    Something that another run has done meanwhile is simply no longer there. Something that was
-    not planned at all means that the model changed under us.
+    Something that another run has done meanwhile is simply no longer there. A file whose clock
+    was moved meanwhile is hashed again, which harms nobody. Anything else that was not planned
+    means that the model changed under us.
 
     Raises:
         WanrecError: CONCURRENT_MODIFICATION.
@@ -334,6 +363,10 @@ def _agreed(job: Job, fresh: tuple[Action, ...]) -> tuple[Action, ...]:
         if action.key != job.key:
             continue
         before = planned.get(action.address)
+        if before is None and action.action is ActionKind.VERIFY:
+            # Its clock moved meanwhile, perhaps by a link of ours: reading it harms nobody.
+            todo.append(action)
+            continue
         removes = action.action in (ActionKind.DELETE, ActionKind.FORGET)
         if before is None or (removes and before.action is not action.action):
             raise WanrecError(

@@ -12,14 +12,16 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from wanrec.reconcile import content
+from wanrec.reconcile.content_rules import check_index, is_index
 from wanrec.reconcile.disk import Root
+from wanrec.reconcile.errors import WanrecError
 from wanrec.reconcile.gather import Gathered
 from wanrec.reconcile.model import Assurance, DesiredModel, EntryKind, FileFact
 from wanrec.reconcile.plan_scope import record_of
 from wanrec.reconcile.trust import is_trusted
 from wanrec.state.model import FileRecord, ModelRecord
 
-__all__ = ["next_record", "not_ours", "records_of"]
+__all__ = ["incomplete", "next_record", "not_ours", "records_of"]
 
 
 def next_record(
@@ -93,6 +95,35 @@ def _new_record(place: str, new: Gathered, fact: FileFact, now: str) -> FileReco
         revision=new.revision,
         etag=new.etag,
     )
+
+
+def incomplete(
+    root: Root,
+    model: DesiredModel,
+    kept: Mapping[str, FileRecord],
+    gathered: Mapping[str, Gathered],
+) -> WanrecError | None:
+    """Why the model would not be whole although every file is right: an index names more shards.
+
+    Judged only once all files of the spec are there; a run that brings single files is not.
+    """
+    sizes = {path: record.size for path, record in kept.items()}
+    sizes |= {path: got.size for path, got in gathered.items()}
+    if any(file.path not in sizes for file in model.files):
+        return None
+    for path in sorted(filter(is_index, sizes)):
+        got = gathered.get(path)
+        origin = got.origin if got else kept[path].path
+        fault = check_index(root.read_small(origin), path, sizes)
+        if fault is not None:
+            return WanrecError(
+                fault.code,
+                f"{model.key}: {fault.message}",
+                address=f"{model.key}::{path}",
+                where=path,
+                hint="add the missing files to the spec, or wanrec lock",
+            )
+    return None
 
 
 def not_ours(

@@ -154,6 +154,18 @@ class Tree:
                 raise
             return opened
 
+    def read_small(self, rel: str, limit: int = 1 << 26) -> bytes:
+        """Read a whole small file.
+
+        Raises:
+            WanrecError: FILESYSTEM_ERROR when it is larger than `limit` bytes; as `open_read`.
+        """
+        with os.fdopen(self.open_read(rel), "rb") as file:
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            raise translate_os_error(OSError(errno.EFBIG, "too large to be read"), rel, "read")
+        return data
+
     def free_bytes(self, rel: str = "") -> int:
         """Bytes an unprivileged writer may still use where `rel` is, or would come to be."""
         with translated(rel, "measure"), self._nearest(rel) as (fd, prefix):

@@ -28,8 +28,22 @@ from wanrec.reconcile.live_state import LiveState
 from wanrec.reconcile.model import Desired
 from wanrec.reconcile.planfile import PlanFile, Resume, check_resumable
 from wanrec.reconcile.preflight import check_room, check_swap_targets, room_needed
-from wanrec.reconcile.recover import hand_over, identity_updates, recover_runs, release_retired
-from wanrec.reconcile.stage import IdentityLog, Modes, private_stage, rfc3339, settled
+from wanrec.reconcile.recover import (
+    due_retired,
+    hand_over,
+    identity_updates,
+    recover_runs,
+    release_retired,
+)
+from wanrec.reconcile.stage import (
+    STAGE,
+    TREES,
+    IdentityLog,
+    Modes,
+    private_stage,
+    rfc3339,
+    settled,
+)
 from wanrec.reconcile.telemetry import EventKind, emit, span
 from wanrec.state.model import ProjectRecord, State, files_by_model
 from wanrec.state.run import RunHeader
@@ -62,6 +76,8 @@ class ApplySession:
         """
         _refuse_blocked(plan)
         if not plan.actions and not plan.records:
+            with self._engine.opened() as (root, store):
+                self._tidy(root, store)
             return ApplyResult()
         desired = self._desired(plan)
         with self._engine.opened() as (root, store):
@@ -95,6 +111,7 @@ class ApplySession:
                     hint="wanrec plan --out FILE",
                 )
             if not fresh.actions and not fresh.records:
+                self._release(root, store)
                 return ApplyResult(already_applied=bool(saved.actions or saved.records))
             saved_actions = {action.address: action for action in saved.actions}
             todo = [saved_actions.get(a.address, a) for a in fresh.actions]
@@ -125,25 +142,47 @@ class ApplySession:
         plan_id: str | None,
     ) -> ApplyResult:
         self._check_locks(root, store)
-        recover_runs(root, store, swap_grace_ns=self._grace_ns, clock=self._clock)
+        self._tidy(root, store)
+        exchange = self._preflight(root, store, plan, desired)
+        header = self._header(plan_id, plan.serial)
         log = IdentityLog()
-        release_retired(root, log, now_ns=self._clock())
-        exchange = self._preflight(root, plan, desired, log)
-        header = RunHeader(
-            operation=self._operation,
-            project=self._settings.project,
-            plan=plan_id,
-            base_serial=plan.serial,
-        )
         with store.begin_run(header) as run, span("wanrec.apply"):
-            applier = self._applier(root, store, run, plan, desired, exchange)
+            applier = self._applier(root, store, run, plan, desired, exchange, log)
             emit(self._request.sink, EventKind.PLAN, actions=len(plan.actions))
             try:
                 result = applier.run(plan)
             finally:
-                applier.log.merge(log)
                 hand_over(root, run.run_id)
-            return self._fold(root, store, run, applier.log, result)
+            return self._fold(root, store, run, log, result)
+
+    def _header(self, plan_id: str | None = None, base_serial: int = 0) -> RunHeader:
+        return RunHeader(
+            operation=self._operation,
+            project=self._settings.project,
+            plan=plan_id,
+            base_serial=base_serial,
+        )
+
+    def _tidy(self, root: Root, store: StateStore) -> None:
+        """End what dead runs began and let go of old directories, also when nothing is to do."""
+        recover_runs(root, store, swap_grace_ns=self._grace_ns, clock=self._clock)
+        self._release(root, store)
+
+    def _release(self, root: Root, store: StateStore, *, force: bool = False) -> None:
+        """Remove retired directories; what their unlinking does to clocks is recorded at once.
+
+        The records have to say so before anything is planned again, or each file that an old
+        directory shared with a model would look touched.
+        """
+        if not due_retired(root, self._clock(), force=force):
+            return
+        lock = store.locks.try_acquire("retired", self._operation)
+        if lock is None:  # somebody else is at it
+            return
+        with lock, store.begin_run(self._header()) as run:
+            log = IdentityLog()
+            release_retired(root, log, now_ns=self._clock(), force=force)
+            self._fold(root, store, run, log, ApplyResult())
 
     def _check_locks(self, root: Root, store: StateStore) -> None:
         kind = fs_type(root.path)
@@ -157,17 +196,22 @@ class ApplySession:
         root.make_dirs(".wanrec/locks", 0o755)
         store.locks.probe()
 
-    def _preflight(self, root: Root, plan: Plan, desired: Desired, log: IdentityLog) -> bool:
+    def _preflight(self, root: Root, store: StateStore, plan: Plan, desired: Desired) -> bool:
         """Check room and swap targets; True when directories can be exchanged in one step."""
         directories = {model.key: model.directory for model in desired.models}
         bringing = {a.key for a in plan.actions if a.action.brings_bytes and a.key in directories}
         check_swap_targets(root, directories, bringing)
         needed = room_needed(plan, delete_first=plan.options.delete_first)
         if needed > root.free_bytes():
-            release_retired(root, log, now_ns=self._clock(), force=True)
+            self._release(root, store, force=True)
         check_room(root, needed)
-        root.make_dirs(".wanrec/stage/tree", 0o755)
-        return probe_exchange(root, ".wanrec/stage")
+        root.make_dirs(TREES, 0o755)
+        # One at a time: whatever probe is there was left by a process that is gone.
+        with store.locks.acquire("probe", 30.0, "probe", stop=self._request.stop):
+            for name in root.folders(STAGE):
+                if name.startswith("probe-"):
+                    root.rmdir(f"{STAGE}/{name}")
+            return probe_exchange(root, STAGE)
 
     def _applier(
         self,
@@ -177,6 +221,7 @@ class ApplySession:
         plan: Plan,
         desired: Desired,
         exchange: bool,
+        log: IdentityLog,
     ) -> Applier:
         request, settings = self._request, self._settings
         offline = settings.offline if request.offline is None else request.offline
@@ -184,7 +229,7 @@ class ApplySession:
         limits = Limits(bwlimit=bwlimit)
         quiet = settings.no_failover if request.no_failover is None else request.no_failover
 
-        live = LiveState(root, store, run)
+        live = LiveState(root, store, run, log, self._clock)
         models = {model.key: model for model in desired.models}
         # Whoever is planned to be brought is wanted, also when nothing else in sight says why.
         wanted = frozenset(a.key for a in plan.actions if a.action.brings_bytes)
@@ -208,6 +253,7 @@ class ApplySession:
                 old=view.state.models.get(key),
                 recorded=files_by_model(view.state.files).get(key, {}),
                 path_of=live.path_of,
+                twin_of=live.twin_of,
             )
 
         return Applier(
@@ -231,6 +277,7 @@ class ApplySession:
             stop=request.stop,
             fail_fast=request.fail_fast,
             extra_sources=(settings.mirror,) if settings.mirror else (),
+            log=log,
         )
 
     def _fetcher(

@@ -27,6 +27,7 @@ from wanrec.reconcile.model import (
     EntryKind,
     FileFact,
     FileSpec,
+    Reason,
     Via,
 )
 from wanrec.reconcile.stage import BLOBS, same_identity
@@ -82,6 +83,7 @@ class Gatherer:
         model: the desired model, for its files, sources and policy.
         context: how its source URLs are resolved.
         paths: address → root-relative path of recorded files (donors).
+        twins: sha256 → root-relative path of a file this run has already committed.
         stop: set when the run is asked to stop.
         private: root-relative folder of this run's verified files.
         extra_sources: URLs tried before the model's own (`--mirror`).
@@ -94,6 +96,7 @@ class Gatherer:
         model: DesiredModel,
         context: ProviderContext,
         paths: Callable[[str], str | None],
+        twins: Callable[[str], str | None],
         stop: threading.Event,
         private: str,
         extra_sources: tuple[str, ...] = (),
@@ -104,6 +107,7 @@ class Gatherer:
         self._model = model
         self._context = context
         self._paths = paths
+        self._twins = twins
         self._stop = stop
         self._sources = extra_sources + model.sources
         self._specs: Mapping[str, FileSpec] = {file.path: file for file in model.files}
@@ -115,8 +119,17 @@ class Gatherer:
             WanrecError: the code of what went wrong, with the address.
         """
         spec = self._specs[action.path]
+        about = {
+            "model": action.model,
+            "variant": action.variant,
+            "address": action.address,
+            "action": action.action.value,
+        }
         try:
-            return attrs.evolve(self._dispatch(action, spec), kind=action.action)
+            with span("wanrec.action", **about) as acting:
+                got = attrs.evolve(self._dispatch(action, spec), kind=action.action)
+                acting.set(bytes=got.size, source=got.source)
+                return got
         except WanrecError as error:
             error.address = error.address or action.address
             raise
@@ -177,9 +190,9 @@ class Gatherer:
         )
 
     def _bring(self, action: Action, spec: FileSpec) -> Gathered:
-        staged = self._staged(spec)
-        if staged is not None:
-            return staged
+        ready = self._staged(spec) or self._committed_twin(action, spec)
+        if ready is not None:
+            return ready
         request = FetchRequest(
             address=action.address,
             path=spec.source_path or spec.path,
@@ -188,8 +201,9 @@ class Gatherer:
             sources=tuple((url, self._context) for url in self._sources),
             optional=spec.optional,
         )
-        with span("wanrec.fetch", **{"wanrec.address": action.address}):
+        with span("wanrec.fetch", address=action.address) as fetching:
             fetched = self._fetcher.fetch(request)
+            fetching.set(source=fetched.source, bytes=fetched.bytes_fetched)
         identity = self._root.stat(fetched.staged)
         self._check_content(fetched.staged, spec)
         return Gathered(
@@ -237,6 +251,26 @@ class Gatherer:
             via=Via.FETCH,
         )
 
+    def _committed_twin(self, action: Action, spec: FileSpec) -> Gathered | None:
+        """The same bytes as this run has just put into another model: fetched once, linked."""
+        if spec.sha256 is None or action.reason is Reason.REQUESTED:
+            return None
+        twin = self._twins(spec.sha256)
+        found = self._hash(twin) if twin else None
+        if twin is None or found is None or found[0] != spec.sha256:
+            return None
+        return Gathered(
+            path=spec.path,
+            origin=twin,
+            take=False,
+            in_place=False,
+            identity=found[1],
+            size=found[1].size,
+            sha256=found[0],
+            source=f"adopt:{twin}",
+            via=Via.LINK,
+        )
+
     def _hash(self, path: str) -> tuple[str, FileFact] | None:
         """sha256 and identity of a file at rest; None when it is not a plain file or changed."""
         before = self._root.stat(path)
@@ -251,15 +285,14 @@ class Gatherer:
         return (digest, before) if same_identity(before, self._root.stat(path)) else None
 
     def _check_content(self, staged: str, spec: FileSpec) -> None:
-        policy = self._model.policy
+        allowed = self._model.policy.allow_pickle or bool(spec.allow_pickle)
         fd = self._root.open_read(staged)
         try:
-            fault = content.inspect_content(fd, os.fstat(fd).st_size, spec.path)
+            size = os.fstat(fd).st_size
+            fault = content.inspect_content(fd, size, spec.path, allow_pickle=allowed)
         finally:
             os.close(fd)
         if fault is None:
-            return
-        if fault.code is ErrorCode.POLICY_DENIED and (policy.allow_pickle or spec.allow_pickle):
             return
         self._root.unlink(staged)
         raise WanrecError(

@@ -7,12 +7,21 @@ more than the models; it is read again only when somebody else wrote to it or to
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import attrs
 
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.engine_view import View, view_of
-from wanrec.state.model import FileRecord, ModelRecord, State, files_by_model
+from wanrec.reconcile.recover import identity_updates
+from wanrec.reconcile.stage import IdentityLog, rfc3339
+from wanrec.state.model import (
+    FileRecord,
+    ModelRecord,
+    State,
+    apply_identities,
+    files_by_model,
+)
 from wanrec.state.runs import Run
 from wanrec.state.store import StateStore
 
@@ -22,7 +31,16 @@ __all__ = ["LiveState"]
 class LiveState:
     """The state of one root during one run."""
 
-    def __init__(self, root: Root, store: StateStore, run: Run) -> None:
+    def __init__(
+        self,
+        root: Root,
+        store: StateStore,
+        run: Run,
+        log: IdentityLog,
+        clock: Callable[[], int],
+    ) -> None:
+        self._log = log
+        self._clock = clock
         self._root = root
         self._store = store
         self._run = run
@@ -45,6 +63,10 @@ class LiveState:
             models={key: record} if record is not None else {},
             files={f"{key}::{path}": file for path, file in files.items()},
         )
+        if self._log:
+            # Inodes this run linked for other models: their clocks moved, their bytes did not.
+            now = rfc3339(self._clock())
+            state = apply_identities(state, identity_updates(state, self._log, now))
         return attrs.evolve(self._view, state=state)
 
     def path_of(self, address: str) -> str | None:
@@ -53,6 +75,10 @@ class LiveState:
         with self._lock:
             record = self._model(key)[1].get(path)
         return record.path if record is not None else None
+
+    def twin_of(self, sha256: str) -> str | None:
+        """Where this run has already put these bytes, relative to the root."""
+        return self._run.place_of(sha256)
 
     def _model(self, key: str) -> tuple[ModelRecord | None, dict[str, FileRecord]]:
         own = self._run.latest(key)

@@ -13,7 +13,7 @@ from concurrent.futures import Executor as Pool
 import attrs
 
 from wanrec.reconcile.actions import Action, Failure, RecordChange
-from wanrec.reconcile.commit_records import next_record, not_ours, records_of
+from wanrec.reconcile.commit_records import incomplete, next_record, not_ours, records_of
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.gather import Gathered, Gatherer
@@ -124,6 +124,9 @@ class Committer:
         warnings += [f"{model.key}::{path} is not what wanrec put there: kept" for path in spared]
         gone = drop.keys() | forget | moved_from
         kept = {path: rec for path, rec in recorded.items() if path not in gone}
+        fault = incomplete(self._root, model, kept, gathered)
+        if fault is not None:
+            raise fault
         if drop or moved_from or any(not g.in_place for g in gathered.values()):
             self._swap(model, old, recorded, kept, gathered, frozenset(spared))
         else:
@@ -158,12 +161,10 @@ class Committer:
             tree = self._new_tree()
             self._root.make_dirs(tree, self._modes.directory)
             retired = self._exchange_dirs(key, tree, old.directory, commit, mine)
-            self._run.append_commit(commit)
             if retired is not None:
                 purge(self._root, retired, lambda path, fact: path in mine, self._log)
             remove_empty_dirs(self._root, old.directory)
-        else:
-            self._run.append_commit(commit)
+        self._run.append_commit(commit)
         return Committed(
             deleted=tuple(drop),
             forgotten=forget,
@@ -272,12 +273,13 @@ class Committer:
         commit = self._model_commit(model, old, records)
         mine = (recorded.keys() | gathered.keys()) - spared
         retired = self._exchange_dirs(model.key, tree, model.directory, commit, mine)
-        self._run.append_commit(commit)
+        # All of it before the commit: until then a crash leaves it to the recovery of the swap.
         if retired is not None:
             self._retire(retired, mine)
         if old is not None and old.directory and old.directory != model.directory:
             mine_old = recorded.keys() - spared
             purge(self._root, old.directory, lambda path, fact: path in mine_old, self._log)
+        self._run.append_commit(commit)
 
     def _placements(
         self,
@@ -299,13 +301,20 @@ class Committer:
                     origin=again or got.origin,
                     take=got.take and again is None,
                     identity=None if again else got.identity,
+                    sha256=got.sha256,
                 )
             )
         for path, record in kept.items():
             fact = None if path in gathered else self._root.stat(record.path)
             if fact is not None and fact.kind is EntryKind.FILE:
                 placements.append(
-                    Placement(path=path, origin=record.path, take=False, identity=fact)
+                    Placement(
+                        path=path,
+                        origin=record.path,
+                        take=False,
+                        identity=fact,
+                        sha256=record.sha256,
+                    )
                 )
         return placements
 
@@ -334,6 +343,7 @@ class Committer:
             two_step=two_step,
             retired=f"{tree}.old" if two_step else tree,
             commit=commit,
+            gone=tuple(sorted(set(mine) - commit.files.keys())),
         )
         self._run.append_swap(intent)
         retired = swap_in(self._root, tree, directory, two_step=two_step)

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
 import attrs
 
+from wanrec.reconcile import content
 from wanrec.reconcile.disk import Root, fact_of
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.facts import EntryKind, FileFact, Via
@@ -25,6 +27,7 @@ from wanrec.reconcile.facts import EntryKind, FileFact, Via
 __all__ = [
     "BLOBS",
     "RETIRED",
+    "STAGE",
     "TREES",
     "IdentityLog",
     "Modes",
@@ -75,21 +78,24 @@ class Placement:
         take: True when the origin is a private staged file that may be moved instead of linked.
         identity: what a stat of the origin must still say, so that no byte changed since it
             was verified; None when the caller can't say (a file outside this run's selection).
+        sha256: of the bytes, to tell a moved clock from a changed file.
     """
 
     path: str
     origin: str
     take: bool
     identity: FileFact | None
+    sha256: str | None = None
 
 
 class IdentityLog:
     """Stat identities of inodes before and after wanrec's own links and unlinks.
 
-    Thread-safe in the way that matters: entries of one inode are written under that model's lock.
+    Models of one run may share inodes, so a step and its two stats belong inside `guard`.
     """
 
     def __init__(self) -> None:
+        self.guard = threading.Lock()
         self._known: dict[int, dict[tuple[int, int, int], None]] = {}
         self._latest: dict[int, FileFact] = {}
 
@@ -104,13 +110,6 @@ class IdentityLog:
 
     def __bool__(self) -> bool:
         return bool(self._latest)
-
-    def merge(self, other: IdentityLog) -> None:
-        """Take over what another log knows of inodes this one has not seen."""
-        for ino, latest in other._latest.items():
-            if ino not in self._latest:
-                self._latest[ino] = latest
-                self._known[ino] = other._known[ino]
 
     def facts(self) -> tuple[FileFact, ...]:
         """The latest identity of every inode touched."""
@@ -165,19 +164,44 @@ def build_tree(
         parent = target.rpartition("/")[0]
         if parent != tree:
             root.make_dirs(parent, modes.directory)
-        before = root.stat(placement.origin)
-        if placement.identity is not None and not same_identity(before, placement.identity):
-            raise WanrecError(
-                ErrorCode.CONCURRENT_MODIFICATION,
-                f"{placement.origin} changed after it was verified",
-                where=placement.origin,
-                hint="wanrec apply",
-            )
-        ways[placement.path] = _place(root, placement, target, modes)
-        after = root.stat(target)
-        if after.ino == before.ino and not placement.take:
-            log.touched(before, after)
+        with log.guard:
+            before = root.stat(placement.origin)
+            _confirm(root, placement, before, log)
+            ways[placement.path] = _place(root, placement, target, modes)
+            after = root.stat(target)
+            if after.ino == before.ino and not placement.take:
+                log.touched(before, after)
     return ways
+
+
+def _confirm(root: Root, placement: Placement, before: FileFact, log: IdentityLog) -> None:
+    """Make sure that no byte changed since the caller verified the origin.
+
+    Another model that shares the inode may have been linked meanwhile: by this run, which the log
+    knows, or by another one, and then only the hash decides.
+    """
+    seen = placement.identity
+    if seen is None or same_identity(before, seen):
+        return
+    now = log.after(seen.ino, seen.size, seen.mtime_ns, seen.ctime_ns)
+    if now is not None and same_identity(before, now):
+        return
+    untouched = (before.kind, before.ino, before.size) == (EntryKind.FILE, seen.ino, seen.size)
+    if not (untouched and _hash(root, placement.origin, before.size) == placement.sha256):
+        raise WanrecError(
+            ErrorCode.CONCURRENT_MODIFICATION,
+            f"{placement.origin} changed after it was verified",
+            where=placement.origin,
+            hint="wanrec apply",
+        )
+
+
+def _hash(root: Root, rel: str, size: int) -> str:
+    fd = root.open_read(rel)
+    try:
+        return content.hash_fd(fd, size)[0]
+    finally:
+        os.close(fd)
 
 
 def _place(root: Root, placement: Placement, target: str, modes: Modes) -> Via:
@@ -292,17 +316,12 @@ def read_retired(root: Root) -> list[Retired]:
         if not name.endswith(".json"):
             continue
         try:
-            document = json.loads(_read(root, f"{RETIRED}/{name}"))
+            document = json.loads(root.read_small(f"{RETIRED}/{name}"))
             names = {path: tuple(identity) for path, identity in document["names"].items()}
             found.append(Retired(tree=document["tree"], until_ns=document["until_ns"], names=names))
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
     return sorted(found, key=lambda retired: retired.until_ns)
-
-
-def _read(root: Root, rel: str) -> bytes:
-    with os.fdopen(root.open_read(rel), "rb") as file:
-        return file.read()
 
 
 def purge(
@@ -343,8 +362,10 @@ def _unlink_logged(root: Root, name: str, before: FileFact, log: IdentityLog) ->
         return before.size
     fd = root.open_read(name)
     try:
-        root.unlink(name)
-        log.touched(before, fact_of(os.fstat(fd)))
+        with log.guard:
+            before = fact_of(os.fstat(fd))
+            root.unlink(name)
+            log.touched(before, fact_of(os.fstat(fd)))
     finally:
         os.close(fd)
     return 0

@@ -50,6 +50,7 @@ class Run:
         self._writer: JournalWriter | None = None
         self._commits: list[CommitEntry] = []
         self._latest: dict[str, ModelCommit] = {}
+        self._places: dict[str, str] = {}
 
     @property
     def run_id(self) -> str:
@@ -75,10 +76,16 @@ class Run:
         self._append("commit", entry, sync=True)
         self._commits.append(entry)
         self._latest[commit.key] = commit
+        for record in commit.files.values():
+            self._places[record.sha256] = record.path
 
     def latest(self, key: str) -> ModelCommit | None:
         """What this run itself last recorded of a model."""
         return self._latest.get(key)
+
+    def place_of(self, sha256: str) -> str | None:
+        """Root-relative path of a file this run recorded with these bytes, None without one."""
+        return self._places.get(sha256)
 
     def append_retired(self, retirement: Retirement) -> None:
         """Record, durably, an old directory that waits for its readers."""
