@@ -36,8 +36,10 @@ class Limits:
         max_redirects: hops of one request.
         max_header_bytes: size of a response head.
         connections_per_host: connections to one host at a time.
-        workers_per_file: ranges of one file in flight.
-        range_bytes: length of a range.
+        workers_per_file: most ranges of one file in flight.
+        first_workers: ranges of one file in flight while the source answers fast.
+        range_bytes: length of the first ranges; short ones lose little when a run is killed.
+        max_range_bytes: length that ranges grow to when answers take long to begin.
         journal_bytes: bytes of one range between two entries of the resume journal.
         sync_bytes: bytes of one file between two flushes that make journaled ranges durable.
         undeclared_size: most bytes of a file whose size nobody declared.
@@ -63,7 +65,9 @@ class Limits:
     max_header_bytes: int = 65536
     connections_per_host: int = 8
     workers_per_file: int = 4
-    range_bytes: int = 32 * MIB
+    first_workers: int = 2
+    range_bytes: int = 4 * MIB
+    max_range_bytes: int = 64 * MIB
     journal_bytes: int = MIB
     sync_bytes: int = 256 * MIB
     undeclared_size: int = 256 * 1024 * MIB

@@ -1,13 +1,16 @@
 """The receivers of one big file: several threads that ask for ranges and write what comes.
 
 The calling thread asks first and alone; only when that answer proves that the source honours
-ranges do the others start. A receiver that fails for good stops all. Receivers never hash: they
-tell the prefix hasher, and the journal, what lies in the part.
+ranges do others start. Where answers take long to begin, ranges grow and receivers become more: a
+far source needs both, a near one loses less to a kill without them. A receiver that fails for
+good stops all. Receivers never hash: they tell the prefix hasher, and the journal, what lies in
+the part.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable
 
@@ -57,9 +60,9 @@ class Receivers:
         self._pace = pace
         self._retries = retries
         self._lock = threading.Lock()
-        self._todo: deque[tuple[int, int]] = deque()
+        self._gaps: deque[tuple[int, int]] = deque()
+        self._step = limits.range_bytes
         self._helpers: list[threading.Thread] = []
-        self._proven = False
         self._failure: BaseException | None = None
         self._bodies: dict[int, Body] = {}  # what each thread is receiving now
 
@@ -71,36 +74,45 @@ class Receivers:
             SourceFault, WanrecError: the failure of the first receiver that gave up.
             OSError: writing the part or its journal failed.
         """
-        step = self._limits.range_bytes
-        for start, stop in gaps:
-            self._todo.extend((at, min(at + step, stop)) for at in range(start, stop, step))
+        self._gaps.extend(gaps)
         self._work()
-        for helper in self._helpers:
+        for helper in self._helpers:  # the list may grow until the last of them has ended
             helper.join()
         if self._failure is not None:
             raise self._failure
 
-    def _start_helpers(self) -> None:
+    def _take(self) -> tuple[int, int] | None:
+        """Cut the next range off the first gap; None when nothing is left or all is lost."""
         with self._lock:
-            if self._proven:
-                return
-            self._proven = True
-            count = min(self._limits.workers_per_file - 1, len(self._todo))
-        for number in range(count):
-            helper = threading.Thread(target=self._work, name=f"wanrec-receive-{number}")
-            helper.daemon = True
-            self._helpers.append(helper)
+            if self._failure is not None or not self._gaps:
+                return None
+            start, end = self._gaps.popleft()
+            stop = min(start + self._step, end)
+            if stop < end:
+                self._gaps.appendleft((stop, end))
+            return start, stop
+
+    def _start_helpers(self, workers: int) -> None:
+        """Bring the number of receivers up to `workers`, the calling thread included."""
+        with self._lock:
+            missing = workers - 1 - len(self._helpers) if self._gaps else 0
+            fresh = [threading.Thread(target=self._work, daemon=True) for _ in range(missing)]
+            self._helpers += fresh
+        for helper in fresh:
             helper.start()
+
+    def _adapt(self, waited: float, took: float) -> None:
+        """Ask for more at once, and from more threads, when waiting is a good part of the time."""
+        if waited > 0.02 and waited > took / 10:
+            with self._lock:
+                self._step = min(self._step * 2, self._limits.max_range_bytes)
+            self._start_helpers(min(self._limits.workers_per_file, max(2, len(self._helpers) + 2)))
 
     def _work(self) -> None:
         buffer = memoryview(bytearray(self._limits.receive_buffer))
         try:
-            while self._failure is None and self._todo:
-                try:
-                    start, stop = self._todo.popleft()
-                except IndexError:  # another receiver took the last one
-                    return
-                self._fetch(start, stop, buffer)
+            while (span := self._take()) is not None:
+                self._fetch(*span, buffer)
         except _StoppedError:
             pass
         except BaseException as exc:  # noqa: BLE001 - carried to the calling thread, which raises it
@@ -113,11 +125,13 @@ class Receivers:
         """Receive one range, however many answers it takes."""
         at, attempt = start, 0
         while at < stop:
-            begin = at
+            begin, asked = at, time.monotonic()
             try:
                 with self._source.open(at, stop) as body:
+                    waited = time.monotonic() - asked
                     self._accept(body, at, stop)
                     at = self._receive(body, at, stop, buffer)
+                self._adapt(waited, time.monotonic() - asked)
                 if at < stop:
                     raise self._cut(at)
             except SourceFault as fault:
@@ -136,7 +150,7 @@ class Receivers:
             if self._failure is not None:
                 raise _StoppedError
             self._bodies[threading.get_ident()] = body
-        self._start_helpers()
+        self._start_helpers(min(self._limits.first_workers, self._limits.workers_per_file))
 
     def _receive(self, body: Body, at: int, stop: int, buffer: memoryview) -> int:
         """Write an answer into the part; a fault carries the position that was `reached`."""

@@ -32,6 +32,7 @@ FAST = Limits(
     connect_timeout_s=2.0,
     range_bytes=MIB,
     workers_per_file=3,
+    first_workers=3,
     retries=3,
 )
 
