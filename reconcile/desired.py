@@ -20,7 +20,7 @@ from wanrec.reconcile.desired_link import link
 from wanrec.reconcile.desired_lookup import ModelIndex
 from wanrec.reconcile.desired_select import SelectArgs, select
 from wanrec.reconcile.errors import ErrorCode, Fault, FaultGroup
-from wanrec.reconcile.model import Desired, Policy
+from wanrec.reconcile.model import Desired, DesiredModel, Policy, Presence, Selection
 
 __all__ = ["SelectArgs", "build", "build_expanded", "model_index", "node_ids"]
 
@@ -56,14 +56,30 @@ def build_expanded(
     selection = select(models, index, args, collection.spec_words)
     if warnings:
         selection = attrs.evolve(selection, partial=True)
+    notes = _notes(kept, models.values(), selection)
     return Desired(
         models=tuple(models.values()),
         removed=tuple(rule for spec in kept for rule in spec.removed),
         policy=_strictest([spec.policy for spec in kept], len(models)),
         sources=collection.sources,
         selection=selection,
-        warnings=warnings,
+        warnings=(*warnings, *notes),
     )
+
+
+def _notes(
+    expanded: Iterable[Expanded], models: Iterable[DesiredModel], selection: Selection
+) -> tuple[str, ...]:
+    """What is to be known of the selected models; it narrows no run."""
+    notes = {model_id: note for spec in expanded for model_id, note in spec.notes.items()}
+    if not notes:
+        return ()
+    chosen = {
+        model.id
+        for model in models
+        if selection.has_model(model.key) and model.presence is Presence.REQUIRED
+    }
+    return tuple(notes[model_id] for model_id in sorted(notes) if model_id in chosen)
 
 
 def model_index(expanded: Iterable[Expanded]) -> ModelIndex:

@@ -47,6 +47,7 @@ class Expanded:
         declared: every declared model, also one whose faults kept it out of `models`.
         lines: model id → line of its declaration.
         faults: what is wrong with it.
+        notes: model id → what people should know of it before they rely on it.
     """
 
     path: str
@@ -56,6 +57,7 @@ class Expanded:
     removed: tuple[RemovedRule, ...] = ()
     policy: Policy = attrs.field(factory=Policy)
     faults: tuple[Fault, ...] = ()
+    notes: Mapping[str, str] = attrs.field(factory=dict)
 
     def without(self, ids: Iterable[str]) -> Expanded:
         """Return this spec as if it did not declare these models."""
@@ -71,10 +73,14 @@ def expand(manifest: Manifest, lock: LockFile | None) -> Expanded:
     """Resolve one spec file on its own; faults are collected in the result, none is raised."""
     models: list[DesiredModel] = []
     faults: list[Fault] = []
+    notes: dict[str, str] = {}
     for decl in manifest.models:
-        one = _Expansion(manifest, decl, lock.models.get(decl.id) if lock else None)
+        locked = lock.models.get(decl.id) if lock else None
+        one = _Expansion(manifest, decl, locked)
         models += one.models()
         faults += one.faults
+        if locked is not None and locked.unpinned:
+            notes[decl.id] = _incomplete(manifest.path, decl.id, locked.unpinned)
     return Expanded(
         path=manifest.path,
         models=tuple(models),
@@ -85,6 +91,15 @@ def expand(manifest: Manifest, lock: LockFile | None) -> Expanded:
         removed=manifest.removed,
         policy=manifest.policy,
         faults=tuple(faults),
+        notes=notes,
+    )
+
+
+def _incomplete(spec: str, model_id: str, unpinned: tuple[str, ...]) -> str:
+    more = f" and {len(unpinned) - 1} more" if len(unpinned) > 1 else ""
+    return (
+        f"{model_id} is incomplete: {unpinned[0]}{more} not pinned yet and left out;"
+        f" on a connected machine run: wanrec lock {spec}"
     )
 
 
@@ -133,10 +148,13 @@ class _Expansion:
                 )
                 return None
             return tuple(_from_lock(file) for file in locked)
-        if not locked:
+        unpinned = frozenset(self.locked.unpinned if self.locked else ())
+        if not locked and not unpinned:
             return self.decl.files
         by_name = {(file.variant, file.path): file for file in locked}
-        return tuple(self._filled(file, by_name) for file in self.decl.files)
+        return tuple(
+            self._filled(file, by_name) for file in self.decl.files if file.path not in unpinned
+        )
 
     def _filled(
         self, file: FileSpec, locked: Mapping[tuple[str | None, str], LockedFile]

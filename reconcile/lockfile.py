@@ -47,6 +47,7 @@ LOCK_MODEL_KEYS: Mapping[str, Key] = {
     "spec_sha256": Key(Kind.SHA256, "Digest of the declaration it pins", required=True),
     "revisions": Key(Kind.TABLE, "Source URL → the commit it was resolved to"),
     "files": Key(Kind.TABLES, "The files as the sources had them"),
+    "unpinned": Key(Kind.STRINGS, "Files known by name only; `wanrec lock` has yet to pin them"),
 }
 LOCK_FILE_KEYS: Mapping[str, Key] = {
     "path": FILE_KEYS["path"],
@@ -83,11 +84,14 @@ class LockedModel:
         spec_sha256: `declaration_digest` of the declaration it was made from.
         revisions: source URL as declared, templates expanded → the commit it was resolved to.
         files: sorted by path, then variant.
+        unpinned: paths whose size or digest nobody has stated yet; they are not installed, and
+            `wanrec lock` asks for them.
     """
 
     spec_sha256: str
     revisions: Mapping[str, str] = attrs.field(factory=dict)
     files: tuple[LockedFile, ...] = ()
+    unpinned: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -141,6 +145,8 @@ def dump_lock(lock: LockFile) -> str:
         entry: dict[str, Any] = {"spec_sha256": model.spec_sha256}
         if model.revisions:
             entry["revisions"] = dict(sorted(model.revisions.items()))
+        if model.unpinned:
+            entry["unpinned"] = sorted(model.unpinned)
         files = sorted(model.files, key=lambda file: (file.path, file.variant or ""))
         entry["files"] = [_dump_file(file) for file in files]
         models[model_id] = entry
@@ -206,7 +212,10 @@ def _read_model(findings: Findings, at: KeyPath, block: object) -> LockedModel:
             message = f"{show_value(path)} and {show_value(earlier)} collide: {why}"
             findings.add((*at, "files"), message, ErrorCode.NAME_COLLISION)
     return LockedModel(
-        spec_sha256=values.get("spec_sha256", "").lower(), revisions=revisions, files=files
+        spec_sha256=values.get("spec_sha256", "").lower(),
+        revisions=revisions,
+        files=files,
+        unpinned=tuple(values.get("unpinned", ())),
     )
 
 

@@ -269,7 +269,7 @@ class Desired:
         policy: the strictest policy of the loaded specs (decides `max_delete`).
         sources: spec and lock files, sorted by path.
         selection: what this run is about.
-        warnings: faults of specs that were read for look-ups only.
+        warnings: faults of specs that were read for look-ups only, and incomplete models.
     """
 
     models: tuple[DesiredModel, ...] = ()

@@ -101,10 +101,27 @@ class Workbench:
             desired = self.collect(select)
             if request.create_root:
                 self._create_root()
-            with self.opened() as (root, store):
-                view = view_of(root, store)
-                plan = self.plan_view(root, view, desired, self.options(request))
+            if request.state_only and self._state_alone():
+                plan = self._plan_state(desired, self.options(request))
+            else:
+                with self.opened() as (root, store):
+                    view = view_of(root, store)
+                    plan = self.plan_view(root, view, desired, self.options(request))
         return attrs.evolve(plan, selection=portable_words(self.settings, select))
+
+    def _state_alone(self) -> bool:
+        """True on a review runner: a copy of a state, and no root that it belongs to."""
+        place, root = self.settings.state, self.settings.root
+        return place is not None and "://" not in place and (root is None or not root.is_dir())
+
+    def _plan_state(self, desired: Desired, options: PlanOptions) -> Plan:
+        from wanrec.reconcile.engine_files import read_input
+        from wanrec.reconcile.model import Observed
+        from wanrec.reconcile.plan import make_plan
+        from wanrec.state.codec import decode
+
+        place = Path(self.settings.state or "")
+        return make_plan(desired, decode(read_input(place), str(place)), Observed(), options)
 
     def plan_view(self, root: Root, view: View, desired: Desired, options: PlanOptions) -> Plan:
         """Plan on a state and a root that are already open."""
@@ -116,10 +133,7 @@ class Workbench:
         else:
             with span("wanrec.refresh"):
                 observed = observe_models(root, view, desired, options)
-        plan = make_plan(desired, view.state, observed, options)
-        if desired.warnings:
-            plan = attrs.evolve(plan, warnings=(*desired.warnings, *plan.warnings))
-        return plan
+        return make_plan(desired, view.state, observed, options)
 
     def options(self, request: PlanRequest) -> PlanOptions:
         """The planner's options for a request of this project."""
