@@ -305,7 +305,9 @@ def _jobs(plan: Plan, models: Mapping[str, DesiredModel]) -> list[Job]:
     for action in plan.actions:
         if action.action is ActionKind.VERIFY:
             doubtful.setdefault(action.sha256, action.key)
-    bringing = {_name(key): key for key in by_key if key not in removing}
+    bringing: dict[str, set[str]] = {}
+    for key in by_key.keys() - removing:
+        bringing.setdefault(_name(key), set()).add(key)
     jobs = []
     for key, actions in by_key.items():
         donors = {a.partition("::")[0] for action in actions for a in action.depends_on}
@@ -314,11 +316,11 @@ def _jobs(plan: Plan, models: Mapping[str, DesiredModel]) -> list[Job]:
         # Only towards earlier models of the plan, so that no two ever wait for each other.
         donors |= {twin for twin in twins if order[twin] < order[key]}
         requires = set(models[key].requires) & by_key.keys() if key in models else set()
-        successor = {bringing[_name(key)]} if key in removing and _name(key) in bringing else set()
+        successors = bringing.get(_name(key), set()) if key in removing else set()
         # Deletes wait for everything that brings bytes, unless the plan itself puts them first.
         first = plan.options.delete_first
         others = by_key.keys() - removing if key in removing and not first else set()
-        after = (donors | requires | successor | others) & by_key.keys() - {key}
+        after = (donors | requires | successors | others) & by_key.keys() - {key}
         if first and key not in removing:
             after |= removing
         jobs.append(
@@ -326,7 +328,7 @@ def _jobs(plan: Plan, models: Mapping[str, DesiredModel]) -> list[Job]:
                 key=key,
                 actions=tuple(actions),
                 after=frozenset(after - {key}),
-                blocked_by=frozenset(requires | successor),
+                blocked_by=frozenset(requires | successors),
             )
         )
     return jobs

@@ -25,7 +25,7 @@ from wanrec.reconcile.disk_probe import fs_type, is_network_fs, probe_exchange
 from wanrec.reconcile.engine_view import view_of
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.live_state import LiveState
-from wanrec.reconcile.model import Desired
+from wanrec.reconcile.model import ActionKind, Desired
 from wanrec.reconcile.planfile import PlanFile, Resume, check_resumable
 from wanrec.reconcile.preflight import check_room, check_swap_targets, room_needed
 from wanrec.reconcile.recover import (
@@ -98,18 +98,12 @@ class ApplySession:
             state = store.read()
             resume = check_resumable(file, state)
             _refuse_stale(resume, saved, state)
+            if resume is Resume.CONTINUES and state and state.last_plan and state.last_plan.done:
+                # What --replace asked for has been done; only a changed disk is left to mend.
+                options = attrs.evolve(saved.options, replace=frozenset())
+                saved = attrs.evolve(saved, options=options)
             fresh = self._replan(root, store, saved, desired)
-            unplanned = {(a.address, a.action) for a in fresh.actions} - {
-                (a.address, a.action) for a in saved.actions
-            }
-            if resume is Resume.FRESH and unplanned:
-                address, kind = sorted(unplanned)[0]
-                raise WanrecError(
-                    ErrorCode.PLAN_STALE,
-                    f"the disk changed since the plan was made: {address} would now be {kind}d",
-                    address=address,
-                    hint="wanrec plan --out FILE",
-                )
+            _refuse_unplanned(saved, fresh)
             if not fresh.actions and not fresh.records:
                 self._release(root, store)
                 return ApplyResult(already_applied=bool(saved.actions or saved.records))
@@ -322,7 +316,12 @@ class ApplySession:
             now = rfc3339(settled(self._clock, log.facts()))
             updates = identity_updates(view_of(root, store).state, log, now)
             project = ProjectRecord(directory=str(self._engine.project_dir))
-            run.fold(project if run.journaled else None, updates)
+            done = not any(not failure.optional for failure in result.failures)
+            run.fold(
+                project if run.journaled else None,
+                updates,
+                plan_done=done and not self._request.stop.is_set(),
+            )
         except WanrecError as error:
             error.hint = "wanrec apply: the journal is kept and is taken over by the next run"
             failure = Failure(address="state", error=error)
@@ -357,6 +356,22 @@ def _refuse_changed_specs(saved: Plan, desired: Desired) -> None:
         where=changed[0],
         hint="wanrec plan --out FILE",
     )
+
+
+def _refuse_unplanned(saved: Plan, fresh: Plan) -> None:
+    """What would now be done must have been reviewed; reading a file needs no review."""
+    planned = {action.address: action.action for action in saved.actions}
+    for action in fresh.actions:
+        kind = planned.get(action.address)
+        removes = ActionKind.DELETE in (kind, action.action) and kind is not action.action
+        if action.action is not ActionKind.VERIFY and (kind is None or removes):
+            raise WanrecError(
+                ErrorCode.PLAN_STALE,
+                "the disk changed since the plan was made",
+                detail=f"{action.address}: now to {action.action} ({action.reason})",
+                address=action.address,
+                hint="wanrec plan --out FILE",
+            )
 
 
 def _refuse_stale(resume: Resume, saved: Plan, state: State | None) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from wanrec.reconcile.desired import SelectArgs
     from wanrec.reconcile.model import Desired, DesiredModel, FileSpec, Observed
 
-__all__ = ["View", "drift_scope", "observe_models", "open_store", "swap_happened", "view_of"]
+__all__ = ["View", "drift_scope", "observe_models", "open_store", "view_of"]
 
 
 @attrs.frozen(kw_only=True)
@@ -67,14 +67,13 @@ def view_of(root: Root, store: StateStore) -> View:
         WanrecError: STATE_MISSING, STATE_CORRUPT, STATE_NEWER, STATE_FOREIGN.
     """
     seen = store.read_overlay()
-    done = [i.commit for i in seen.pending if swap_happened(root, i.directory, i.stage_ino)]
-    state = apply_commits(seen.state, done) if done else seen.state
+    state = seen.state
+    if seen.pending:
+        from wanrec.reconcile.recover import swap_happened
+
+        done = [intent.commit for intent in seen.pending if swap_happened(root, intent)]
+        state = apply_commits(state, done)
     return View(state=state, busy=seen.busy, fresh=seen.fresh)
-
-
-def swap_happened(root: Root, directory: str, stage_ino: int) -> bool:
-    """True when the directory a run had staged lies at the model's path."""
-    return root.stat(directory).ino == stage_ino
 
 
 def observe_models(root: Root, view: View, desired: Desired, options: PlanOptions) -> Observed:
@@ -152,6 +151,12 @@ def drift_scope(state: State, select: SelectArgs | None) -> Container[str] | Non
     Raises:
         WanrecError: MODEL_NOT_FOUND, NOTHING_SELECTED.
     """
+    if select is not None and select.marks is not None:
+        raise WanrecError(
+            ErrorCode.USAGE,
+            "drift compares state and disk; marks stand in the specs, which it does not read",
+            hint="wanrec drift -k EXPR",
+        )
     if select is None or not (select.words or select.keyword or select.exclude):
         return None
     from wanrec.reconcile.expressions import compile_keyword

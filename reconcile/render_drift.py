@@ -39,7 +39,8 @@ def drift_verdict(report: DriftReport) -> str:
     """Return the last line; it says ``No drift.`` only when everything could be judged."""
     differ, suspect, unread = map(len, (report.items, report.suspects, report.unreadable))
     if not (differ or suspect or unread):
-        return f"No drift. {report.checked} files match the state."
+        files = "1 file matches" if report.checked == 1 else f"{report.checked} files match"
+        return f"No drift. {files} the state."
     return (
         f"Drift: {differ} differ, {suspect} suspect, {unread} unreadable;"
         f" {report.checked} files checked."

@@ -106,12 +106,13 @@ class PlanProgress:
     """The saved plan that the last content change belongs to.
 
     A state whose serial equals `serial` and whose `plan` is P differs from the state P was made
-    from (`base_serial`) only by what P itself did: P may go on.
+    from (`base_serial`) only by what P itself did: P may go on, unless it is `done`.
     """
 
     plan: str
     base_serial: int
     serial: int
+    done: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -255,6 +256,7 @@ def fold_run(
     plan: str | None,
     base_serial: int,
     projects: Mapping[str, ProjectRecord],
+    plan_done: bool = False,
 ) -> State:
     """Return the state after one run: its commits, its project records, its plan's progress.
 
@@ -264,9 +266,12 @@ def fold_run(
     after = apply_commits(state, commits)
     if any(state.projects.get(name) != record for name, record in projects.items()):
         after = attrs.evolve(after, projects=dict(sorted({**state.projects, **projects}.items())))
-    if after.serial == state.serial:
+    if after.serial == state.serial and not plan_done:
         return after
-    return attrs.evolve(after, last_plan=_progress(state, plan, base_serial, after.serial))
+    progress = _progress(state, plan, base_serial, after.serial)
+    if progress is not None and plan_done:
+        progress = attrs.evolve(progress, done=True)
+    return attrs.evolve(after, last_plan=progress)
 
 
 def _progress(

@@ -63,6 +63,8 @@ class SwapIntent:
         two_step: the file system cannot exchange; old away, then new in.
         retired: root-relative path the old directory goes to, None when there is none.
         commit: what to record once the new tree is in place.
+        gone: paths of the old directory that are wanrec's and not in the commit; whatever else
+            lies there and is not in the commit either is the user's own.
     """
 
     key: str
@@ -72,6 +74,7 @@ class SwapIntent:
     two_step: bool
     retired: str | None
     commit: ModelCommit
+    gone: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

@@ -95,12 +95,15 @@ class Run:
         self,
         project: ProjectRecord | None = None,
         identities: Mapping[str, FileRecord] | None = None,
+        *,
+        plan_done: bool = False,
     ) -> State | None:
         """Take all commits into the state, then drop the journal; the run goes on being usable.
 
         Args:
             project: where the header's project was applied from, when that is to be recorded.
             identities: see `StateStore.fold`.
+            plan_done: nothing of the header's saved plan is left to do.
 
         Returns:
             The state now stored; None when there is none and nothing was to be recorded.
@@ -109,7 +112,7 @@ class Run:
             WanrecError: as `StateStore.fold`; the journal is kept for the next run to recover.
         """
         projects = _projects(self.info.header, self._commits, project)
-        if not self._commits and not identities:
+        if not (self._commits or identities or plan_done):
             current = self._store.read()
             known = current.projects if current else {}
             if all(known.get(name) == record for name, record in projects.items()):
@@ -117,7 +120,12 @@ class Run:
                 return current
         commits = [entry.commit for entry in self._commits]
         state = self._store.fold(
-            self.info, commits, projects, journaled=self.journaled, identities=identities
+            self.info,
+            commits,
+            projects,
+            journaled=self.journaled,
+            identities=identities,
+            plan_done=plan_done,
         )
         self._drop()
         return state

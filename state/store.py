@@ -308,6 +308,7 @@ class StateStore(ABC):
         *,
         journaled: bool,
         identities: Mapping[str, FileRecord] | None = None,
+        plan_done: bool = False,
     ) -> State:
         """Take a run's commits over under the `state` lock; writes only if something changed.
 
@@ -327,6 +328,7 @@ class StateStore(ABC):
         ) as held:
             before = self._read_unchanged_lineage() or State()
             if info.run_id in before.folded:
+                self._name_root()
                 return before
             after = fold_run(
                 before,
@@ -334,6 +336,7 @@ class StateStore(ABC):
                 plan=header.plan,
                 base_serial=header.base_serial,
                 projects=projects,
+                plan_done=plan_done and header.plan is not None,
             )
             after = apply_identities(after, identities or {})
             if after is before:
@@ -382,11 +385,17 @@ class StateStore(ABC):
             write_atomic(pending, state.root_id.encode() + b"\n")
         self._write_bytes(codec.encode(state), keep_previous=keep_previous)
         if root_id is None:
+            self._name_root()
+        self._seen = (state.lineage, state.serial)
+        return state
+
+    def _name_root(self) -> None:
+        """Make the root ours, if the state is there and a crash came before this last step."""
+        pending = os.path.join(self._base, "root_id.new")
+        if self._root_id() is None and os.path.lexists(pending):
             with translated(pending):
                 os.replace(pending, os.path.join(self._base, "root_id"))
                 fsync_dir(self._base)
-        self._seen = (state.lineage, state.serial)
-        return state
 
     def _note(self, info: RunInfo, state: State, keys: list[str]) -> None:
         import msgspec
