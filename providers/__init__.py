@@ -18,8 +18,10 @@ _BUILT_IN = {
     "local": "wanrec.providers.local:LocalProvider",
     "file": "wanrec.providers.local:LocalProvider",
     "package": "wanrec.providers.package:PackageProvider",
+    "hf": "wanrec.providers.hub:HubProvider",
     "http": "wanrec.providers.web:WebProvider",
     "https": "wanrec.providers.web:WebProvider",
+    "s3": "wanrec.providers.s3:S3Provider",
 }
 KNOWN_SCHEMES = tuple(sorted(_BUILT_IN))
 _table = dict(_BUILT_IN)

@@ -83,9 +83,9 @@ class HttpProvider(Provider):
         for _ in range(self.context.limits.max_redirects + 1):
             vet = None if origin == first else _Vetting(self, first, path)
             response = pool.request(method, origin, target, sent, vet)
-            if response.status not in _REDIRECTS:
-                return response
             place = response.headers.get("location", "")
+            if response.status not in _REDIRECTS or not place:
+                return response
             response.close(drain=_DRAIN)
             next_origin, target = parse_url(_absolute(place, origin, target))
             self._vet_redirect(origin, next_origin, path)

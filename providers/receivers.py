@@ -25,6 +25,9 @@ from wanrec.reconcile.errors import ErrorCode
 
 __all__ = ["RangesIgnoredError", "Receivers"]
 
+_SAMPLES = 4
+_FAR_S = 0.02
+
 
 class RangesIgnoredError(Exception):
     """The source sent the whole file though a range was asked for."""
@@ -62,6 +65,7 @@ class Receivers:
         self._lock = threading.Lock()
         self._gaps: deque[tuple[int, int]] = deque()
         self._step = limits.range_bytes
+        self._waits: deque[float] = deque(maxlen=_SAMPLES)
         self._helpers: list[threading.Thread] = []
         self._failure: BaseException | None = None
         self._bodies: dict[int, Body] = {}  # what each thread is receiving now
@@ -103,10 +107,15 @@ class Receivers:
 
     def _adapt(self, waited: float, took: float) -> None:
         """Ask for more at once, and from more threads, when waiting is a good part of the time."""
-        if waited > 0.02 and waited > took / 10:
-            with self._lock:
-                self._step = min(self._step * 2, self._limits.max_range_bytes)
-            self._start_helpers(min(self._limits.workers_per_file, max(2, len(self._helpers) + 2)))
+        with self._lock:
+            self._waits.append(waited if waited > took / 10 else 0.0)
+            # The best of several: one late answer is a busy machine, all late is a far source.
+            if len(self._waits) < _SAMPLES or min(self._waits) < _FAR_S:
+                return
+            self._waits.clear()
+            self._step = min(self._step * 2, self._limits.max_range_bytes)
+            wanted = len(self._helpers) + 2
+        self._start_helpers(min(self._limits.workers_per_file, wanted))
 
     def _work(self) -> None:
         buffer = memoryview(bytearray(self._limits.receive_buffer))

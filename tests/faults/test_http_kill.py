@@ -1,0 +1,185 @@
+"""A fetch that is killed goes on in another process with what had arrived (promise P2)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from support.lying_server import LyingServer, Peer, Request, serve_ranges
+
+from wanrec.providers.limits import MIB, Limits
+from wanrec.providers.parts import Parts
+from wanrec.providers.resume import Intervals, open_part, resumable_bytes
+from wanrec.providers.testing import FetchHarness, FolderStage
+
+CHILD = """
+import hashlib, sys
+from pathlib import Path
+from wanrec.providers.base import ProviderContext
+from wanrec.providers.limits import Limits
+from wanrec.providers.testing import FetchHarness
+from wanrec.providers.transfer import FetchRequest
+
+root, url, size, sha256 = sys.argv[1:]
+harness = FetchHarness(Path(root), limits=Limits(journal_bytes=1 << 18))
+source = (url, ProviderContext(base=Path()))
+harness.fetcher.fetch(
+    FetchRequest(address="m", path="a.bin", size=int(size), sha256=sha256, sources=(source,))
+)
+harness.fetcher.close()
+"""
+
+
+class _Gate:
+    """Serves honestly up to a position in the stream of sent bytes, then holds."""
+
+    def __init__(self, content: bytes) -> None:
+        self._honest = serve_ranges(content)
+        self.content = content
+        self.hold_at = 0
+        self.reached = threading.Event()
+
+    def __call__(self, request: Request, peer: Peer) -> bool:
+        start, _ = request.range(len(self.content)) or (0, len(self.content))
+        if self.hold_at and start + MIB >= self.hold_at:
+            self.reached.set()
+            peer.hold()
+            return False
+        return self._honest(request, peer)
+
+
+def _child(root: Path, server: LyingServer, content: bytes) -> subprocess.Popen[bytes]:
+    import hashlib
+
+    sha256 = hashlib.sha256(content).hexdigest()
+    arguments = [str(root), f"{server.url}/m", str(len(content)), sha256]
+    return subprocess.Popen([sys.executable, "-c", CHILD, *arguments])
+
+
+def test_killed_fetches_converge_without_refetching(tmp_path: Path) -> None:
+    """Three kills -9 at different places, one more run: whole, and hardly a byte sent twice."""
+    content = os.urandom(MIB) * 48
+    gate = _Gate(content)
+    with LyingServer() as server:
+        server.on("/m/a.bin", gate)
+        for share in (1, 2, 3):
+            gate.hold_at = len(content) * share // 4
+            gate.reached.clear()
+            child = _child(tmp_path, server, content)
+            assert gate.reached.wait(30)
+            child.kill()
+            child.wait()
+        gate.hold_at = 0
+        assert _child(tmp_path, server, content).wait(60) == 0
+        sent = server.sent["/m/a.bin"]
+    blobs = list((tmp_path / ".wanrec/stage/blob").iterdir())
+    assert [blob.read_bytes() for blob in blobs] == [content]
+    assert list((tmp_path / ".wanrec/partial").iterdir()) == []
+    in_flight = Limits().first_workers * Limits().range_bytes
+    assert sent <= len(content) + 3 * in_flight
+
+
+def test_part_of_a_living_fetch_is_not_adopted(tmp_path: Path) -> None:
+    """While its process lives, a part belongs to it: the second fetch makes its own."""
+    parts = Parts(FolderStage(tmp_path))
+    first = open_part(parts, "ab" * 32, 100)
+    first.wrote(0, 50)
+    second = open_part(parts, "ab" * 32, 100)
+    assert second.part.rel != first.part.rel
+    assert second.done.total() == 0
+    first.keep()
+    third = open_part(parts, "ab" * 32, 100)
+    assert third.done.total() == 0  # nothing was in the file, whatever the journal says
+    second.keep()
+    third.keep()
+
+
+def test_kept_part_is_adopted_with_what_it_holds(tmp_path: Path) -> None:
+    """Once its owner is gone, a part is continued under a name of the new owner's."""
+    parts = Parts(FolderStage(tmp_path))
+    first = open_part(parts, "ab" * 32, 100)
+    os.pwrite(first.part.fd, b"x" * 60, 0)
+    first.wrote(0, 40)
+    first.wrote(50, 60)
+    first.pin("https://host/m", '"v1"')
+    first.keep()
+    assert resumable_bytes(parts.stage) == {"ab" * 32: 50}
+    second = open_part(parts, "ab" * 32, 100)
+    assert list(second.done) == [(0, 40), (50, 60)]
+    assert list(second.done.gaps(100)) == [(40, 50), (60, 100)]
+    assert (second.source, second.etag) == ("https://host/m", '"v1"')
+    second.keep()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[:-3],
+        lambda text: text + b"w 10 9",
+        lambda text: text + b"w x y\nnonsense\n{\n[]\n",
+        lambda text: text.replace(b'"size": 100', b'"size": 101'),
+        lambda text: b"",
+        lambda text: b"\xff\xfe" + text,
+        lambda text: text + b"w 90 999999999999\n",
+    ],
+    ids=["torn", "tail", "junk", "size", "empty", "binary", "beyond"],
+)
+def test_damaged_journal_never_claims_more_than_the_part_holds(
+    tmp_path: Path, damage: object
+) -> None:
+    """Whatever became of the journal, adopting is safe: fewer bytes, never invented ones."""
+    assert callable(damage)
+    parts = Parts(FolderStage(tmp_path))
+    first = open_part(parts, "ab" * 32, 100)
+    os.pwrite(first.part.fd, b"x" * 60, 0)
+    first.wrote(0, 60)
+    first.keep()
+    (journal,) = (tmp_path / ".wanrec/partial").glob("*.ranges")
+    journal.write_bytes(damage(journal.read_bytes()))
+    second = open_part(parts, "ab" * 32, 100)
+    assert second.done.total() <= 60
+    assert all(0 <= start < stop <= 60 for start, stop in second.done)
+    second.keep()
+
+
+def test_bytes_of_before_a_restart_count_only_when_they_were_flushed(tmp_path: Path) -> None:
+    """After a power cut only flushed ranges are trusted."""
+    parts = Parts(FolderStage(tmp_path))
+    first = open_part(parts, "ab" * 32, 100)
+    os.pwrite(first.part.fd, b"x" * 60, 0)
+    first.wrote(0, 30)
+    first.sync()
+    first.wrote(30, 60)
+    first.part.close()
+    first._journal.close()  # as a power cut does: without the flush of `keep`
+    (journal,) = (tmp_path / ".wanrec/partial").glob("*.ranges")
+    lines = journal.read_bytes().split(b"\n", 1)
+    journal.write_bytes(b'{"format": 1, "size": 100, "boot": "another"}\n' + lines[1])
+    second = open_part(parts, "ab" * 32, 100)
+    assert list(second.done) == [(0, 30)]
+    second.keep()
+
+
+def test_intervals_join_and_leave_gaps() -> None:
+    """Ranges that touch or overlap are one; gaps are what is left."""
+    done = Intervals()
+    for start, stop in [(10, 20), (0, 5), (5, 10), (40, 50), (15, 30), (60, 60)]:
+        done.add(start, stop)
+    assert list(done) == [(0, 30), (40, 50)]
+    assert done.total() == 40
+    assert list(done.gaps(70)) == [(30, 40), (50, 70)]
+
+
+def test_part_without_known_hash_is_not_kept(tmp_path: Path) -> None:
+    """Nothing to name it by: a failed fetch of unknown content leaves nothing."""
+    harness = FetchHarness(tmp_path, limits=Limits(retries=0))
+    with LyingServer() as server, pytest.raises(Exception, match="not found"):
+        from wanrec.providers.base import ProviderContext
+
+        harness.fetch("a.bin", None, (f"{server.url}/m", ProviderContext(base=tmp_path)))
+    harness.fetcher.close()
+    assert harness.partial() == []
