@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import resource
 from pathlib import Path
 
 import pytest
@@ -71,12 +71,11 @@ def test_sharing_saves_what_the_facts_say(
 
 def test_one_model_plans_whole_and_at_once(wanrec: Program, checkout: Path) -> None:
     """`-k TI2V` is the 34 GB of that model, nothing left to pin, within a second."""
-    times = []
-    for _ in range(3):  # the best of three: the machine may be busy with something else
-        started = time.monotonic()
-        run = wanrec.ok("plan", "specs/wan22.toml", "-k", "TI2V", "--format", "json", cwd=checkout)
-        times.append(time.monotonic() - started)
-    assert min(times) < 1.0
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run = wanrec.ok("plan", "specs/wan22.toml", "-k", "TI2V", "--format", "json", cwd=checkout)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Time of its own, not on the clock: the machine may be busy with something else.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
     plan = run.json()
     assert plan["summary"]["create"] == 20
     assert plan["summary"]["bytes_to_fetch"] == 34_201_418_400
