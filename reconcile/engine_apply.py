@@ -7,7 +7,6 @@ against specs and state first and applied exactly, or not at all.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -141,11 +140,13 @@ class ApplySession:
         header = self._header(plan_id, plan.serial)
         log = IdentityLog()
         with store.begin_run(header) as run, span("wanrec.apply"):
-            applier = self._applier(root, store, run, plan, desired, exchange, log)
+            fetcher = self._fetcher(root, run)
+            applier = self._applier(root, store, run, plan, desired, exchange, log, fetcher)
             emit(self._request.sink, EventKind.PLAN, actions=len(plan.actions))
             try:
                 result = applier.run(plan)
             finally:
+                fetcher.close()
                 hand_over(root, run.run_id)
             return self._fold(root, store, run, log, result)
 
@@ -216,13 +217,9 @@ class ApplySession:
         desired: Desired,
         exchange: bool,
         log: IdentityLog,
+        fetcher: Fetcher,
     ) -> Applier:
         request, settings = self._request, self._settings
-        offline = settings.offline if request.offline is None else request.offline
-        bwlimit = settings.bwlimit if request.bwlimit is None else request.bwlimit
-        limits = Limits(bwlimit=bwlimit)
-        quiet = settings.no_failover if request.no_failover is None else request.no_failover
-
         live = LiveState(root, store, run, log, self._clock)
         models = {model.key: model for model in desired.models}
         # Whoever is planned to be brought is wanted, also when nothing else in sight says why.
@@ -254,10 +251,10 @@ class ApplySession:
             root=root,
             run=run,
             locks=store.locks,
-            fetcher=self._fetcher(root, run, limits, quiet, request.stop),
+            fetcher=fetcher,
             desired=desired,
             replan=replan,
-            contexts=self._contexts(desired, limits, offline),
+            contexts=self._contexts(desired),
             project=settings.project,
             clock=self._clock,
             modes=Modes(file=settings.file_mode, directory=settings.dir_mode),
@@ -274,36 +271,37 @@ class ApplySession:
             log=log,
         )
 
-    def _fetcher(
-        self, root: Root, run: Run, limits: Limits, no_failover: bool, stop: threading.Event
-    ) -> Fetcher:
-        sink = self._request.sink
+    @property
+    def _limits(self) -> Limits:
+        asked = self._request.bwlimit
+        return Limits(bwlimit=self._settings.bwlimit if asked is None else asked)
+
+    def _fetcher(self, root: Root, run: Run) -> Fetcher:
+        sink, asked = self._request.sink, self._request.no_failover
 
         def on_event(kind: str, fields: Mapping[str, object]) -> None:
             emit(sink, EventKind(str(kind)), **fields)
 
         return Fetcher(
             root,
-            limits,
+            self._limits,
             on_event,
-            stop,
+            self._request.stop,
             translate_os_error=translate_os_error,
-            no_failover=no_failover,
+            no_failover=self._settings.no_failover if asked is None else asked,
             blob_dir=private_stage(run.run_id),
         )
 
-    def _contexts(
-        self, desired: Desired, limits: Limits, offline: bool
-    ) -> dict[str, ProviderContext]:
-        settings = self._settings
+    def _contexts(self, desired: Desired) -> dict[str, ProviderContext]:
+        settings, asked = self._settings, self._request.offline
         return {
             spec: ProviderContext(
                 base=Path(self._engine.project_dir, spec).parent,
                 local_root=settings.local_root,
-                offline=offline,
+                offline=settings.offline if asked is None else asked,
                 allow_http=settings.allow_http,
                 environ=self._engine.environ,
-                limits=limits,
+                limits=self._limits,
             )
             for spec in {model.spec for model in desired.models}
         }

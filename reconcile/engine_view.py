@@ -96,7 +96,12 @@ def observe_models(root: Root, view: View, desired: Desired, options: PlanOption
     known = {key: recorded.get(key, {}) for key in directories}
     for key, donors in _donors(missing, recorded, directories.keys()).items():
         known[key] = donors
-    return observe(root, directories, wanted, known, deep=options.deep, busy=view.busy)
+    seen = observe(root, directories, wanted, known, deep=options.deep, busy=view.busy)
+    if root.walk(".wanrec/partial"):
+        from wanrec.providers.resume import resumable_bytes
+
+        seen = attrs.evolve(seen, partial=resumable_bytes(root))
+    return seen
 
 
 def _looked_at(model: DesiredModel, state: State, options: PlanOptions) -> bool:
