@@ -55,6 +55,8 @@ LEVELS: tuple[tuple[str, int], ...] = (
     ("reconcile/observe*", 4),
     ("reconcile/apply*", 4),
     ("reconcile/gather*", 4),
+    ("reconcile/locking*", 4),
+    ("reconcile/settled", 4),
     ("reconcile/preflight*", 4),
     ("reconcile/stage*", 4),
     ("reconcile/live_state", 5),
