@@ -211,11 +211,19 @@ class Root(Tree):
                 if exc.errno not in _NO_FOLDER_SYNC:
                     raise
 
-    def write_atomic(self, rel: str, data: bytes, mode: int = 0o644) -> None:
-        """Replace a small file: whole and flushed under its name, or the old one is still there."""
+    def write_atomic(
+        self, rel: str, data: bytes, mode: int = 0o644, *, draft: str | None = None
+    ) -> None:
+        """Replace a small file: whole and flushed under its name, or the old one is still there.
+
+        `draft` is where it is written first, for callers who know how to clear it after a crash.
+        """
         folder, _, _ = rel.rpartition("/")
-        draft = f"{folder}/" if folder else ""
-        draft += f".{os.urandom(8).hex()}.tmp"
+        if draft is None:
+            draft = f"{folder}/" if folder else ""
+            draft += f".{os.urandom(8).hex()}.tmp"
+        else:
+            self.unlink(draft, missing_ok=True)
         fd = self.create(draft, mode)
         try:
             with translated(rel, "write"):

@@ -306,7 +306,9 @@ def write_retired(root: Root, retired: Retired) -> None:
         "names": {path: list(identity) for path, identity in sorted(retired.names.items())},
     }
     root.make_dirs(RETIRED, 0o755)
-    root.write_atomic(retired.note, json.dumps(document).encode(), 0o644)
+    # Drafted beside the tree and named like it: recovery clears both by the run's name.
+    draft = f"{retired.tree}.note"
+    root.write_atomic(retired.note, json.dumps(document).encode(), 0o644, draft=draft)
 
 
 def read_retired(root: Root) -> list[Retired]:

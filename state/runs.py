@@ -50,6 +50,7 @@ class Run:
         self._writer: JournalWriter | None = None
         self._commits: list[CommitEntry] = []
         self._latest: dict[str, ModelCommit] = {}
+        self._open_swaps: set[str] = set()
         self._places: dict[str, str] = {}
 
     @property
@@ -68,12 +69,14 @@ class Run:
 
     def append_swap(self, intent: SwapIntent) -> None:
         """Say, durably, that a model directory is about to be exchanged."""
+        self._open_swaps.add(intent.key)
         self._append("swap", intent, sync=True)
 
     def append_commit(self, commit: ModelCommit, project: ProjectRecord | None = None) -> None:
         """Record, durably, the new truth about a model; `fold` takes it into the state."""
         entry = CommitEntry(commit=commit, at_ns=self._store.now(), project=project)
         self._append("commit", entry, sync=True)
+        self._open_swaps.discard(commit.key)
         self._commits.append(entry)
         self._latest[commit.key] = commit
         for record in commit.files.values():
@@ -100,6 +103,9 @@ class Run:
     ) -> State | None:
         """Take all commits into the state, then drop the journal; the run goes on being usable.
 
+        A swap that was announced and failed before its commit may have happened: then nothing is
+        folded, and whoever recovers this run after its end finds out from the whole journal.
+
         Args:
             project: where the header's project was applied from, when that is to be recorded.
             identities: see `StateStore.fold`.
@@ -111,6 +117,8 @@ class Run:
         Raises:
             WanrecError: as `StateStore.fold`; the journal is kept for the next run to recover.
         """
+        if self._open_swaps:
+            return self._store.read()
         projects = _projects(self.info.header, self._commits, project)
         if not (self._commits or identities or plan_done):
             current = self._store.read()

@@ -1,0 +1,143 @@
+"""kill -9 before every step of an apply that changes the disk.
+
+Each kill happens just before a system call. Calls that only read change nothing and need no kill
+point of their own; `when=N` counts in each thread, so the calls are swept one by one.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from pathlib import Path
+
+import pytest
+from support.faults import (
+    OWN,
+    SCENES,
+    Scene,
+    disturbed,
+    end_state,
+    leftovers,
+    models_on_disk,
+    new_program,
+)
+from support.program import Program
+
+from wanrec.reconcile.desired import SelectArgs
+from wanrec.reconcile.engine import DriftRequest, Engine, PlanRequest
+from wanrec.reconcile.model import ActionKind
+from wanrec.state import codec
+
+pytestmark = [
+    pytest.mark.strace,
+    pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace"),
+]
+
+CALLS = (
+    "step",
+    *("rename", "renameat", "renameat2", "linkat", "unlink", "unlinkat", "fsync", "fdatasync"),
+    *("mkdir", "mkdirat", "write", "fchmod"),
+)
+SAMPLE = [
+    *(("first", "renameat", 3), ("first", "renameat2", 2), ("first", "fdatasync", 3)),
+    *(("first", "rename", 2), ("upgrade", "linkat", 1), ("upgrade", "renameat2", 2)),
+    *(("upgrade", "renameat", 3), ("upgrade", "fdatasync", 3), ("upgrade", "unlink", 3)),
+    *(("delete", "renameat2", 2), ("delete", "unlinkat", 4), ("share", "linkat", 2)),
+    *(("share", "renameat2", 3), ("share", "fdatasync", 4)),
+]
+
+
+@functools.cache
+def undisturbed(name: str, base: Path) -> dict[str, object]:
+    """The end state of a scene that nobody disturbed."""
+    program = new_program(base / f"{name}-undisturbed")
+    SCENES[name].prepare(program)
+    program.ok(*SCENES[name].args)
+    assert leftovers(program) == []
+    return end_state(program)
+
+
+def engine_of(program: Program) -> Engine:
+    """An engine that sees the project as the program does."""
+    return Engine.from_config(cwd=program.project, environ=program.environment())
+
+
+def check_disk(scene: Scene, program: Program) -> None:
+    """Right after the kill: each model is old or new as a whole, the state is not torn."""
+    state = program.root / ".wanrec/state.json"
+    if state.exists():
+        codec.decode(state.read_bytes(), "state.json")
+    found = models_on_disk(program)
+    for model in {*found, *scene.before, *scene.after}:
+        files = dict(found.get(model, {}))
+        files.pop(OWN[0], None)
+        assert files in (scene.before.get(model, {}), scene.after.get(model, {})), model
+    if scene.own:
+        assert any(path.read_bytes() == OWN[1] for path in program.root.rglob(OWN[0]))
+
+
+def check_words(scene: Scene, program: Program) -> None:
+    """Before anything is repaired: drift calls nothing different, plan wants only what is due."""
+    engine = engine_of(program)
+    report = engine.drift(DriftRequest())
+    assert report.items == ()
+    assert report.unreadable == ()
+    plan = engine.plan(SelectArgs(), PlanRequest(allow_delete=True))
+    assert plan.blocked == ()
+    found = models_on_disk(program)
+    for action in plan.actions:
+        if action.action is ActionKind.VERIFY:
+            continue
+        files = dict(found.get(action.model, {}))
+        files.pop(OWN[0], None)
+        assert files != scene.after.get(action.model, {}) or action.action in (
+            ActionKind.ADOPT,
+            ActionKind.DELETE,
+        ), action
+
+
+def check_recovery(scene: Scene, program: Program, expected: dict[str, object]) -> None:
+    """One more apply, and everything is as if nobody had been killed."""
+    program.ok(*scene.args)
+    assert end_state(program) == expected
+    assert leftovers(program) == []
+    engine = engine_of(program)
+    assert engine.drift(DriftRequest(deep=True)).items == ()
+    plan = engine.plan(SelectArgs(), PlanRequest())
+    assert (plan.actions, plan.records) == ((), ())
+
+
+def kill_and_recover(name: str, call: str, number: int, base: Path, shared: Path) -> bool:
+    """Try one kill point; False when there is none of this number."""
+    scene = SCENES[name]
+    program, killed = disturbed(scene, base / f"{name}-{call}-{number}", call, number)
+    check_disk(scene, program)
+    check_words(scene, program)
+    check_recovery(scene, program, undisturbed(name, shared))
+    return killed
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the undisturbed runs live."""
+    return tmp_path_factory.mktemp("undisturbed")
+
+
+@pytest.mark.parametrize(("name", "call", "number"), SAMPLE)
+def test_killed_at_a_chosen_step(
+    tmp_path: Path, shared: Path, name: str, call: str, number: int
+) -> None:
+    """Old or new after the kill, never a mix; one more apply makes it as if nothing happened."""
+    assert kill_and_recover(name, call, number, tmp_path, shared), "no such kill point"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("name", SCENES)
+def test_killed_at_every_step(tmp_path: Path, shared: Path, name: str, call: str) -> None:
+    """The same for every call of every kind, until none is left to be killed at."""
+    number = 1
+    while kill_and_recover(name, call, number, tmp_path, shared):
+        shutil.rmtree(tmp_path / f"{name}-{call}-{number}")
+        number += 1
+        assert number < 250
