@@ -23,7 +23,7 @@ from wanrec.reconcile.model import ActionKind, Assurance, Desired, DesiredModel,
 from wanrec.reconcile.model_commit import Committed, Committer
 from wanrec.reconcile.stage import IdentityLog, Modes, private_stage
 from wanrec.reconcile.telemetry import EventKind, EventSink, emit, span
-from wanrec.state.lock import LockRegistry
+from wanrec.state.lock import HeldLock, LockRegistry
 from wanrec.state.model import FileRecord, ModelRecord, lock_name
 from wanrec.state.runs import Run
 
@@ -124,6 +124,7 @@ class Applier:
             swap_grace_ns=swap_grace_ns,
             exchange=exchange,
             project=project,
+            exclusive=self._exclusive,
         )
 
     def run(self, plan: Plan) -> ApplyResult:
@@ -215,19 +216,21 @@ class Applier:
             for action in todo:
                 self._report("action_start", action)
             stays = model is not None and _stays(recorded, todo)
-            with self._locks.exclusive_use(name, self._lock_timeout_s, stop=self._stop):
-                if stays:
-                    assert model is not None
-                    gatherer = self._gatherer(model, fresh)
-                    committed = self._committer.update(
-                        model, old, recorded, todo, gatherer, self._finished(tally)
-                    )
-                else:
-                    assert old is not None
-                    with span("wanrec.action", model=job.key, action="delete"):
-                        committed = self._committer.drop(job.key, old, recorded, todo)
+            if stays:
+                assert model is not None
+                gatherer = self._gatherer(model, fresh)
+                committed = self._committer.update(
+                    model, old, recorded, todo, gatherer, self._finished(tally)
+                )
+            else:
+                assert old is not None
+                with span("wanrec.action", model=job.key, action="delete"):
+                    committed = self._committer.drop(job.key, old, recorded, todo)
             self._report_committed(todo, committed)
             return committed
+
+    def _exclusive(self, key: str) -> HeldLock:
+        return self._locks.exclusive_use(lock_name(key), self._lock_timeout_s, stop=self._stop)
 
     def _gatherer(self, model: DesiredModel, fresh: Fresh) -> Gatherer:
         return Gatherer(

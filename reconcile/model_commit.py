@@ -6,9 +6,11 @@ directory untouched. A model commits whole: one missing byte and nothing of it c
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor as Pool
+from contextlib import AbstractContextManager
 
 import attrs
 
@@ -68,6 +70,7 @@ class Committer:
         clock: nanoseconds since the epoch.
         swap_grace_ns: how long an old directory outlives its swap.
         exchange: the file system can exchange two names in one step.
+        exclusive: model key → waits until no reader is inside `use`, keeps new ones out.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Committer:
         swap_grace_ns: int,
         exchange: bool,
         project: str,
+        exclusive: Callable[[str], AbstractContextManager[object]],
     ) -> None:
         self._root = root
         self._run = run
@@ -92,6 +96,7 @@ class Committer:
         self._grace_ns = swap_grace_ns
         self._exchange = exchange
         self._project = project
+        self._exclusive = exclusive
         self._trees = itertools.count(1)
 
     def update(
@@ -128,7 +133,9 @@ class Committer:
         if fault is not None:
             raise fault
         if drop or moved_from or any(not g.in_place for g in gathered.values()):
-            self._swap(model, old, recorded, kept, gathered, frozenset(spared))
+            # Readers keep the old directory as long as they need it; fetching went on meanwhile.
+            with self._exclusive(model.key):
+                self._swap(model, old, recorded, kept, gathered, frozenset(spared))
         else:
             records = self._in_place_records(model, kept, gathered)
             self._commit(model, old, records)
@@ -158,18 +165,22 @@ class Committer:
         spared = not_ours(self._root, old.directory, recorded, drop)
         if self._root.stat(old.directory).kind is EntryKind.DIRECTORY:
             mine = recorded.keys() - set(spared)
-            tree = self._new_tree()
-            self._root.make_dirs(tree, self._modes.directory)
-            retired = self._exchange_dirs(key, tree, old.directory, commit, mine)
-            if retired is not None:
-                purge(self._root, retired, lambda path, fact: path in mine, self._log)
-            remove_empty_dirs(self._root, old.directory)
+            with self._exclusive(key):
+                self._remove(key, old.directory, commit, mine)
         self._run.append_commit(commit)
         return Committed(
             deleted=tuple(drop),
             forgotten=forget,
             warnings=tuple(f"{key}::{p} is not what wanrec put there: kept" for p in spared),
         )
+
+    def _remove(self, key: str, directory: str, commit: ModelCommit, mine: Collection[str]) -> None:
+        tree = self._new_tree()
+        self._root.make_dirs(tree, self._modes.directory)
+        retired = self._exchange_dirs(key, tree, directory, commit, mine)
+        if retired is not None:
+            purge(self._root, retired, lambda path, fact: path in mine, self._log)
+        remove_empty_dirs(self._root, directory)
 
     def record_only(
         self,
@@ -262,8 +273,13 @@ class Committer:
     ) -> None:
         tree = self._new_tree()
         placements = self._placements(model, tree, kept, gathered)
-        build_tree(self._root, tree, placements, self._modes, self._log)
-        self._sync(tree, {p.path for p in placements if p.path in gathered})
+        try:
+            build_tree(self._root, tree, placements, self._modes, self._log)
+            self._sync(tree, {p.path for p in placements if p.path in gathered})
+        except BaseException:
+            # Also the verified bytes go: after a failed flush they are not to be trusted.
+            self._discard(tree)
+            raise
         facts = {
             path: fact
             for path, fact in self._root.walk(tree).items()
@@ -280,6 +296,11 @@ class Committer:
             mine_old = recorded.keys() - spared
             purge(self._root, old.directory, lambda path, fact: path in mine_old, self._log)
         self._run.append_commit(commit)
+
+    def _discard(self, tree: str) -> None:
+        """Clear a tree that nobody has seen; what resists is left to be found as an orphan."""
+        with contextlib.suppress(WanrecError):
+            purge(self._root, tree, lambda path, fact: True, self._log)
 
     def _placements(
         self,
