@@ -9,21 +9,32 @@ faults do not stop the run. All faults of all files come together.
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 
 from wanrec.reconcile.errors import ErrorCode, Fault, FaultGroup, WanrecError
-from wanrec.reconcile.lockfile import LockFile, lock_path, parse_lock
-from wanrec.reconcile.manifest import DefaultsFile, Manifest, parse_defaults, parse_manifest
-from wanrec.reconcile.manifest_schema import MAX_MANIFEST_BYTES
 from wanrec.reconcile.model import SpecSource
 
-__all__ = ["Collection", "FoundSpecs", "SpecFile", "collect", "find_specs", "load", "read_file"]
+if TYPE_CHECKING:
+    from wanrec.reconcile.lockfile import LockFile
+    from wanrec.reconcile.manifest import DefaultsFile, Manifest
+
+__all__ = [
+    "Collection",
+    "FoundSpecs",
+    "SpecFile",
+    "collect",
+    "digests",
+    "find_specs",
+    "load",
+    "read_file",
+]
 
 DEFAULTS_FILE = "defaults.toml"
 LOCK_SUFFIX = ".lock.toml"
@@ -245,6 +256,8 @@ def read_file(path: Path) -> bytes:
     Raises:
         OSError: it is not there, not readable, or not a regular file.
     """
+    from wanrec.reconcile.manifest_schema import MAX_MANIFEST_BYTES
+
     with open(path, "rb", opener=_open_at_once) as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             raise OSError(0, "not a regular file")
@@ -290,6 +303,44 @@ def load(project_dir: Path, found: FoundSpecs, read: Read = read_file) -> Collec
     )
 
 
+def digests(project_dir: Path, found: FoundSpecs, read: Read = read_file) -> dict[str, str] | None:
+    """Return path → sha256 of the files that `load` would read, without looking into them.
+
+    None when one of them cannot be read: `load` says why.
+    """
+    places: dict[str, Path] = {}
+    for spec in found.files:
+        places[spec.path] = spec.absolute
+        places[_lock_path(spec.path)] = Path(_lock_path(str(spec.absolute)))
+        for folder in _folders(project_dir, spec):
+            place = os.path.join(folder, DEFAULTS_FILE)
+            places[_relative(place, os.path.abspath(project_dir))] = Path(place)
+    known: dict[str, str] = {}
+    for path, absolute in places.items():
+        try:
+            known[path] = hashlib.sha256(read(absolute)).hexdigest()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None
+    return known
+
+
+def _folders(project_dir: Path, spec: SpecFile) -> list[str]:
+    """The spec's folder, and those above it up to the project directory."""
+    folder = str(spec.absolute.parent)
+    folders = [folder]
+    inside = os.path.join(os.path.abspath(project_dir), "")
+    while folder.startswith(inside):
+        folder = os.path.dirname(folder)
+        folders.append(folder)
+    return folders
+
+
+def _lock_path(spec: str) -> str:
+    return spec.removesuffix(".toml") + LOCK_SUFFIX
+
+
 class _Loader:
     """Reads each file once; `digests` and `locks` fill up on the way."""
 
@@ -302,6 +353,8 @@ class _Loader:
 
     def spec(self, spec: SpecFile) -> tuple[Manifest | None, list[Fault]]:
         """Return a spec's manifest and its faults, those of its lock and defaults included."""
+        from wanrec.reconcile.manifest import parse_manifest
+
         defaults, faults = self._cascade(spec)
         manifest = None
         try:
@@ -314,7 +367,9 @@ class _Loader:
         return manifest, [*faults, *self._lock(spec)]
 
     def _lock(self, spec: SpecFile) -> list[Fault]:
-        name = lock_path(spec.path)
+        from wanrec.reconcile.lockfile import parse_lock
+
+        name = _lock_path(spec.path)
         try:
             lock = parse_lock(self.read(spec.absolute.with_name(os.path.basename(name))), name)
         except FileNotFoundError:
@@ -331,7 +386,7 @@ class _Loader:
         """Return the defaults that apply to a spec, nearest first, and their faults."""
         found: list[DefaultsFile] = []
         faults: list[Fault] = []
-        for folder in self._folders(spec):
+        for folder in _folders(Path(self.project_dir), spec):
             if folder not in self._defaults:
                 self._defaults[folder] = self._defaults_of(folder)
             defaults, problems = self._defaults[folder]
@@ -340,17 +395,9 @@ class _Loader:
                 found.append(defaults)
         return found, faults
 
-    def _folders(self, spec: SpecFile) -> list[str]:
-        """The spec's folder, and those above it up to the project directory."""
-        folder = str(spec.absolute.parent)
-        folders = [folder]
-        inside = os.path.join(self.project_dir, "")
-        while folder.startswith(inside):
-            folder = os.path.dirname(folder)
-            folders.append(folder)
-        return folders
-
     def _defaults_of(self, folder: str) -> tuple[DefaultsFile | None, list[Fault]]:
+        from wanrec.reconcile.manifest import parse_defaults
+
         place = os.path.join(folder, DEFAULTS_FILE)
         name = _relative(place, self.project_dir)
         try:

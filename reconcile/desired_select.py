@@ -11,35 +11,17 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-import attrs
-
 from wanrec.reconcile.desired_lookup import ModelIndex
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.expressions import compile_keyword, compile_marks, mark_names
 from wanrec.reconcile.model import DesiredModel, FileSpec, Selection
 from wanrec.reconcile.names import nearest
+from wanrec.reconcile.select_args import SelectArgs
 
 __all__ = ["SelectArgs", "select"]
 
 _Chosen = dict[str, frozenset[str] | None]
 """Model key → chosen paths, None for all of them."""
-
-
-@attrs.frozen(kw_only=True)
-class SelectArgs:
-    """What the user chose.
-
-    Attributes:
-        words: SPEC, NODEID, MODEL or ADDRESS each.
-        keyword, marks, exclude: the expressions of ``-k``, ``-m`` and ``--exclude``.
-        declared_marks: the closed list of marks of a strict configuration, None when open.
-    """
-
-    words: tuple[str, ...] = ()
-    keyword: str | None = None
-    marks: str | None = None
-    exclude: str | None = None
-    declared_marks: tuple[str, ...] | None = None
 
 
 def select(

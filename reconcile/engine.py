@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wanrec.reconcile import engine_settled
 from wanrec.reconcile.engine_requests import ApplyRequest, DriftRequest, PlanRequest
 from wanrec.reconcile.engine_view import observe_models, view_of
 from wanrec.reconcile.telemetry import EventSink, Silent, span
@@ -18,8 +19,8 @@ from wanrec.reconcile.workbench import Workbench
 
 if TYPE_CHECKING:
     from wanrec.reconcile.actions import ApplyResult, DriftReport, ModelStatus, Plan
-    from wanrec.reconcile.desired import SelectArgs
     from wanrec.reconcile.planfile import PlanFile
+    from wanrec.reconcile.select_args import SelectArgs
     from wanrec.state.lock_info import LockInfo
     from wanrec.state.model import State
     from wanrec.state.run import HistoryEntry
@@ -116,6 +117,9 @@ class Engine(Workbench):
 
         budget = request.rehash_budget
         with self.opened() as (root, store), span("wanrec.refresh"):
+            noted = engine_settled.drift_as_noted(self.settings, root, store, request)
+            if noted is not None:
+                return noted
             view = view_of(root, store)
             return run_drift(
                 root,

@@ -10,7 +10,7 @@ import attrs
 from wanrec.reconcile.telemetry import EventSink, Silent
 
 if TYPE_CHECKING:
-    from wanrec.reconcile.desired import SelectArgs
+    from wanrec.reconcile.select_args import SelectArgs
 
 __all__ = ["ApplyRequest", "DriftRequest", "PlanRequest"]
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import attrs
 
-from wanrec.reconcile.collect import FoundSpecs, find_specs, load
-from wanrec.reconcile.desired import SelectArgs, build
+from wanrec.reconcile.collect import FoundSpecs, digests, find_specs, load
 from wanrec.reconcile.model import Desired
+from wanrec.reconcile.select_args import SelectArgs
 from wanrec.reconcile.settings import Settings
 
-__all__ = ["collect", "collect_saved", "portable_words"]
+__all__ = ["collect", "collect_saved", "portable_words", "source_digests"]
 
 _OPTIONS = ("-k", "-m", "--exclude")
 
@@ -58,7 +58,18 @@ def portable_words(settings: Settings, select: SelectArgs) -> tuple[str, ...]:
     return tuple(words)
 
 
+def source_digests(settings: Settings) -> dict[str, str] | None:
+    """Path → sha256 of every file the project's specs are made of, None when one is unreadable.
+
+    Raises:
+        WanrecError: MISSING_MANIFEST.
+    """
+    return digests(settings.project_dir, _find(settings, SelectArgs(), settings.cwd))
+
+
 def _collect(settings: Settings, select: SelectArgs, cwd: Path) -> Desired:
+    from wanrec.reconcile.desired import build  # not needed to see that no spec has changed
+
     found = _find(settings, select, cwd)
     if settings.marks is not None:
         select = attrs.evolve(select, declared_marks=settings.marks)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
+from wanrec.reconcile import engine_settled
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.engine_requests import PlanRequest
 from wanrec.reconcile.engine_view import View, observe_models, open_store, view_of
@@ -28,8 +29,8 @@ from wanrec.state.store import StateStore
 
 if TYPE_CHECKING:
     from wanrec.reconcile.actions import Plan, PlanOptions
-    from wanrec.reconcile.desired import SelectArgs
     from wanrec.reconcile.model import Desired
+    from wanrec.reconcile.select_args import SelectArgs
 
 __all__ = ["Workbench"]
 
@@ -98,6 +99,9 @@ class Workbench:
 
         request = request or PlanRequest()
         with span("wanrec.plan"):
+            quick = engine_settled.applies_to(self.settings, select, request)
+            if quick and (noted := engine_settled.plan_as_noted(self, request)) is not None:
+                return noted
             desired = self.collect(select)
             if request.create_root:
                 self._create_root()
@@ -105,8 +109,10 @@ class Workbench:
                 plan = self._plan_state(desired, self.options(request))
             else:
                 with self.opened() as (root, store):
+                    key = engine_settled.note_key(self.settings, root, store) if quick else None
                     view = view_of(root, store)
                     plan = self.plan_view(root, view, desired, self.options(request))
+                    engine_settled.note_plan(self.settings, root, key, plan, view.state)
         return attrs.evolve(plan, selection=portable_words(self.settings, select))
 
     def _state_alone(self) -> bool:
@@ -138,7 +144,6 @@ class Workbench:
     def options(self, request: PlanRequest) -> PlanOptions:
         """The planner's options for a request of this project."""
         from wanrec.reconcile.actions import PlanOptions
-        from wanrec.reconcile.stage import rfc3339
 
         age = self.settings.verify_max_age
         return PlanOptions(
@@ -154,7 +159,7 @@ class Workbench:
             allow_foreign=request.allow_foreign,
             delete_first=request.delete_first,
             ensure=request.ensure,
-            verified_before=None if age is None else rfc3339(self.now() - int(age * 1e9)),
+            verified_before=None if age is None else _before(self.now(), age),
         )
 
     @contextmanager
@@ -176,3 +181,9 @@ class Workbench:
                 f"the root cannot be created: {error.strerror}",
                 where=str(path),
             ) from error
+
+
+def _before(now_ns: int, age_s: float) -> str:
+    from wanrec.reconcile.stage import rfc3339
+
+    return rfc3339(now_ns - int(age_s * 1e9))

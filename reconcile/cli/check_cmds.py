@@ -26,7 +26,7 @@ __all__ = ["collect", "drift", "status", "validate"]
 
 
 def _desired(session: Session, options: dict[str, Any]) -> Desired:
-    from wanrec.reconcile.desired import SelectArgs
+    from wanrec.reconcile.select_args import SelectArgs
 
     return session.engine().collect(SelectArgs(**options))
 
@@ -111,7 +111,7 @@ def _drift_request(options: dict[str, Any]) -> DriftRequest:
     names = ("words", "keyword", "marks", "exclude")
     chosen = {name: options.pop(name) for name in names}
     if any(chosen.values()):
-        from wanrec.reconcile.desired import SelectArgs
+        from wanrec.reconcile.select_args import SelectArgs
 
         select = SelectArgs(**chosen)
     return DriftRequest(
@@ -149,8 +149,8 @@ def _drift_exit(report: DriftReport, strict: bool) -> int:
 def status(session: Session, /, as_json: bool, check: bool, **options: Any) -> int:
     """Say of every model whether it is there, whole, and when that was last verified."""
     from wanrec.reconcile.actions import Status
-    from wanrec.reconcile.desired import SelectArgs
     from wanrec.reconcile.render_state import status_json, status_text
+    from wanrec.reconcile.select_args import SelectArgs
 
     rows = session.engine().status(SelectArgs(**options))
     session.write(status_json(rows) if as_json else status_text(rows))

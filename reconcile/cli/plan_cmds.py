@@ -26,8 +26,8 @@ _SELECT_NAMES = ("words", "keyword", "marks", "exclude")
 
 def make(session: Session, options: dict[str, Any], **settings: object) -> tuple[Any, Plan]:
     """Make a plan from what `select_options` and `plan_options` delivered: engine and plan."""
-    from wanrec.reconcile.desired import SelectArgs
     from wanrec.reconcile.engine import PlanRequest
+    from wanrec.reconcile.select_args import SelectArgs
 
     select = {name: options.pop(name) for name in _SELECT_NAMES}
     engine = session.engine(**settings)

@@ -1,0 +1,208 @@
+"""A note that nothing was to be done: the next run needs only look whether that still holds.
+
+A plan is a function of specs, state and disk. One that came out empty leaves a note below
+`.wanrec/cache/`: digests of the specs, the stamp of the state, and what a stat must say of every
+recorded file. While all of it still holds, the next plan is empty again, and so is a drift check,
+and 100,000 records need not be decoded to say so. Whatever differs in any way means: look
+properly. The note can only ever say "as before"; it is never a source of what is wanted, of a
+hash, or of a reason to act, and whoever could forge it could forge the state beside it.
+
+Writing it is best effort: a root that cannot be written to is looked at properly every time.
+"""
+
+from __future__ import annotations
+
+import os
+import stat as stat_
+from binascii import crc32
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from wanrec.reconcile.disk import Root
+from wanrec.reconcile.disk_paths import WANREC_DIR
+from wanrec.reconcile.disk_scan import with_parents
+from wanrec.reconcile.disk_walk import Tree
+from wanrec.reconcile.errors import WanrecError
+from wanrec.reconcile.trust import is_trusted
+from wanrec.state.model import FileRecord, State
+from wanrec.state.store import StateStore
+
+__all__ = ["Note", "key_of", "recall", "remember"]
+
+_CACHE = f"{WANREC_DIR}/cache"
+_MAX_BYTES = 1 << 30
+_FORMAT = 1
+
+
+class Folder(msgspec.Struct, array_like=True):
+    """One folder: files by name and, side by side, their identity; how many names it has."""
+
+    path: str
+    count: int
+    names: list[str] = []
+    sizes: list[int] = []
+    mtimes_ns: list[int] = []
+    ctimes_ns: list[int] = []
+    inodes: list[int] = []
+
+
+class Note(msgspec.Struct):
+    """What was true when nothing was to be done.
+
+    Attributes:
+        key: wanrec version, project and state, see `key_of`.
+        sources: spec, lock and defaults files → sha256.
+        lineage, serial: of the state.
+        models: every recorded model key, sorted.
+        folders: every folder of these models.
+    """
+
+    format_version: int
+    key: str
+    sources: dict[str, str]
+    lineage: str
+    serial: int
+    models: list[str]
+    folders: list[Folder]
+
+    @property
+    def files(self) -> int:
+        """How many files are recorded."""
+        return sum(len(folder.names) for folder in self.folders)
+
+
+def key_of(root: Tree, store: StateStore, *facts: object) -> str | None:
+    """Name the state and all `facts` a note depends on; None while a run is under way or dead."""
+    if store.run_ids():
+        return None
+    mark = root.stat(f"{WANREC_DIR}/root_id")
+    return repr((store.where, store.stamp(""), mark.ino, mark.mtime_ns, *facts))
+
+
+def recall(
+    root: Tree, key: str, project: str, sources: Mapping[str, str] | None = None
+) -> Note | None:
+    """Return the note when it is for this key and the disk is still as it says.
+
+    Args:
+        root: open for reading.
+        key: of the present, from `key_of`.
+        project: names the note.
+        sources: digests of the specs, which must be those of the note; None: do not matter.
+    """
+    note = _read(root, project)
+    if note is None or note.format_version != _FORMAT or note.key != key:
+        return None
+    if sources is not None and note.sources != sources:
+        return None
+    return note if all(_as_noted(root, folder) for folder in note.folders) else None
+
+
+def remember(root: Root, key: str, project: str, sources: Mapping[str, str], state: State) -> None:
+    """Leave a note, if every record can be believed by its stat; what cannot be written is not."""
+    folders = _folders(state)
+    if folders is None:
+        return
+    note = Note(
+        format_version=_FORMAT,
+        key=key,
+        sources=dict(sources),
+        lineage=state.lineage,
+        serial=state.serial,
+        models=sorted(state.models),
+        folders=folders,
+    )
+    try:
+        root.make_dirs(_CACHE)
+        root.write_atomic(_place(project), msgspec.msgpack.encode(note))
+    except WanrecError:
+        return
+
+
+def _place(project: str) -> str:
+    return f"{_CACHE}/settled-{crc32(project.encode('utf-8', 'surrogateescape')):08x}"
+
+
+def _read(root: Tree, project: str) -> Note | None:
+    place = _place(project)
+    try:
+        if not 0 < root.stat(place).size < _MAX_BYTES:
+            return None
+        with open(root.open_read(place), "rb") as file:
+            return msgspec.msgpack.decode(file.read(), type=Note)
+    except (WanrecError, OSError, msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
+def _as_noted(root: Tree, folder: Folder) -> bool:
+    """The hot loop of a run without changes.
+
+    As many names as noted, and each noted one is there (folders are looked at by themselves): so
+    there is no other name.
+    """
+    stat, regular = os.stat, stat_.S_IFREG
+    rows = zip(
+        folder.names,
+        folder.sizes,
+        folder.mtimes_ns,
+        folder.ctimes_ns,
+        folder.inodes,
+        strict=True,
+    )
+    try:
+        with root.folder(folder.path) as (fd, prefix):
+            if len(os.listdir(prefix if fd is None else fd)) != folder.count:
+                return False
+            for name, size, mtime_ns, ctime_ns, ino in rows:
+                st = stat(prefix + name, dir_fd=fd, follow_symlinks=False)
+                if (
+                    st.st_ino != ino
+                    or st.st_size != size
+                    or st.st_mtime_ns != mtime_ns
+                    or st.st_ctime_ns != ctime_ns
+                    or st.st_mode & 0o170000 != regular
+                ):
+                    return False
+    except (OSError, WanrecError, ValueError):
+        return False
+    return True
+
+
+def _folders(state: State) -> list[Folder] | None:
+    """Return what must be there, None when a record cannot be believed or lies elsewhere."""
+    tops = frozenset(model.directory for model in state.models.values())
+    if "" in tops:
+        return None
+    places: dict[str, Folder] = {}
+    for record in state.files.values():
+        if not _is_settled(record):
+            return None
+        path, _, name = record.path.rpartition("/")
+        folder = places.get(path)
+        if folder is None:
+            folder = places[path] = Folder(path, 0, [], [], [], [], [])
+        folder.names.append(name)
+        folder.sizes.append(record.size)
+        folder.mtimes_ns.append(record.mtime_ns)
+        folder.ctimes_ns.append(record.ctime_ns)
+        folder.inodes.append(record.ino)
+    own = with_parents(places, tops) | tops
+    if not own.issuperset(places):
+        return None
+    return _counted(places, own)
+
+
+def _is_settled(record: FileRecord) -> bool:
+    return is_trusted(record, record.size, record.mtime_ns, record.ctime_ns, record.ino)
+
+
+def _counted(places: dict[str, Folder], own: Iterable[str]) -> list[Folder]:
+    for path in own:
+        places.setdefault(path, Folder(path, 0, [], [], [], [], []))
+    for folder in places.values():
+        folder.count += len(folder.names)
+        parent = places.get(folder.path.rpartition("/")[0])
+        if parent is not None:
+            parent.count += 1
+    return [places[path] for path in sorted(places)]
