@@ -290,7 +290,8 @@ def load(project_dir: Path, found: FoundSpecs, read: Read = read_file) -> Collec
         if found.named is None or path in found.named
     }
     if stopping:
-        raise FaultGroup(_in_order(fault for faults in stopping.values() for fault in faults))
+        faults = _in_order(fault for faults in stopping.values() for fault in faults)
+        raise FaultGroup(faults, hint=_lock_hint(faults))
     return Collection(
         manifests=tuple(manifests),
         locks=loader.locks,
@@ -410,6 +411,13 @@ class _Loader:
             return None, list(group.faults)
         self.digests[name] = defaults.sha256
         return defaults, []
+
+
+def _lock_hint(faults: Iterable[Fault]) -> str:
+    """A lock file is not repaired by hand."""
+    locks = sorted({fault.file for fault in faults if fault.file.endswith(LOCK_SUFFIX)})
+    specs = " ".join(f"{name.removesuffix(LOCK_SUFFIX)}.toml" for name in locks)
+    return f"write it again: wanrec lock {specs}" if specs else ""
 
 
 def _unreadable(name: str, error: OSError) -> Fault:

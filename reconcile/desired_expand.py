@@ -34,7 +34,7 @@ from wanrec.reconcile.model import (
 )
 from wanrec.reconcile.names import model_directory, nearest
 
-__all__ = ["Expanded", "content_digest", "expand"]
+__all__ = ["Expanded", "content_digest", "expand", "source_urls"]
 
 
 @attrs.frozen(kw_only=True)
@@ -253,16 +253,8 @@ class _Expansion:
 
     def _sources(self, variant: str | None) -> tuple[str, ...]:
         """Return the source URLs, placeholders filled in and revisions pinned."""
-        decl = self.decl
-        words = {
-            "{id}": decl.id,
-            "{name}": decl.name,
-            "{version}": decl.version,
-            "{variant}": variant or "",
-            "{family}": decl.family,
-        }
         revisions = self.locked.revisions if self.locked else {}
-        urls = [_filled_in(template, words) for template in decl.sources]
+        urls = source_urls(self.decl, variant)
         return tuple(pin_source(url, revisions[url]) if url in revisions else url for url in urls)
 
     def _fault(self, message: str, at: str, code: ErrorCode = ErrorCode.INVALID_MANIFEST) -> None:
@@ -282,6 +274,18 @@ def _from_lock(file: LockedFile) -> FileSpec:
         optional=file.optional,
         source_path=file.source_path,
     )
+
+
+def source_urls(decl: ModelDecl, variant: str | None) -> list[str]:
+    """Return the source URLs of one variant, placeholders filled in, as a lock file names them."""
+    words = {
+        "{id}": decl.id,
+        "{name}": decl.name,
+        "{version}": decl.version,
+        "{variant}": variant or "",
+        "{family}": decl.family,
+    }
+    return [_filled_in(template, words) for template in decl.sources]
 
 
 def _filled_in(template: str, words: Mapping[str, str]) -> str:

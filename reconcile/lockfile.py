@@ -196,7 +196,7 @@ def _check_version(raw: Mapping[str, Any], findings: Findings) -> None:
     findings.close()
 
 
-def _read_model(findings: Findings, at: KeyPath, block: object) -> LockedModel:
+def _read_model(findings: Findings, at: KeyPath, block: Any) -> LockedModel:
     findings.add_name(at, check_model_id(str(at[-1])))
     values = findings.table(block, LOCK_MODEL_KEYS, at)
     revisions = values.get("revisions", {})
@@ -219,7 +219,7 @@ def _read_model(findings: Findings, at: KeyPath, block: object) -> LockedModel:
     )
 
 
-def _read_file(findings: Findings, at: KeyPath, entry: object) -> LockedFile:
+def _read_file(findings: Findings, at: KeyPath, entry: Any) -> LockedFile:
     values = findings.table(entry, LOCK_FILE_KEYS, at)
     required = {"path": "", "size": 0, "sha256": ""}
     locked = LockedFile(**{**required, **values})

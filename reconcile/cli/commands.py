@@ -18,6 +18,7 @@ TABLE = {
     "init": (f"{_HERE}.setup_cmds:init", "Write a starter spec and config."),
     "validate": (f"{_HERE}.check_cmds:validate", "Check specs and lock files; touch nothing."),
     "collect": (f"{_HERE}.check_cmds:collect", "List the node ids of what is selected."),
+    "lock": (f"{_HERE}.lock_cmds:lock", "Pin the files of the specs to what the sources have."),
     "plan": (f"{_HERE}.plan_cmds:plan", "Show what apply would do."),
     "apply": (f"{_HERE}.apply_cmds:apply", "Make the disk match the specs."),
     "show": (f"{_HERE}.plan_cmds:show", "Print a saved plan, or the state."),

@@ -1,0 +1,250 @@
+"""`wanrec lock`: specs and their sources in, lock files out.
+
+The one writer of lock files. What a fitting entry pins already is kept without a request; nothing
+is written unless every model that had to be asked for was pinned. The text is byte-stable: the
+same sources give the same file.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from wanrec.providers.base import ProviderContext
+from wanrec.reconcile.collect import find_specs, load, read_file
+from wanrec.reconcile.desired_lookup import Declared, ModelIndex
+from wanrec.reconcile.engine_files import write_output
+from wanrec.reconcile.errors import ErrorCode, FaultGroup, WanrecError, worst_exit
+from wanrec.reconcile.lockfile import LockedModel, LockFile, dump_lock, lock_path, parse_lock
+from wanrec.reconcile.locking_model import is_unchanged, needs_sources, pin_model
+from wanrec.reconcile.locking_sources import Desk
+
+if TYPE_CHECKING:
+    from wanrec.reconcile.collect import Collection, FoundSpecs
+    from wanrec.reconcile.manifest import Manifest
+    from wanrec.reconcile.manifest_models import ModelDecl
+    from wanrec.reconcile.workbench import Workbench
+
+__all__ = ["LockChange", "LockRequest", "lock_specs", "write_locks"]
+
+
+def _quiet(_: object) -> None:
+    """Nobody listens."""
+
+
+@attrs.frozen(kw_only=True)
+class LockRequest:
+    """What `wanrec lock` is asked to do.
+
+    Attributes:
+        words: spec files, folders and models; empty: all specs of the project.
+        upgrade: ask the sources also for what is pinned.
+        fetch: read large files whose digest no source states.
+        offline: use local sources only.
+        warn, progress, stop: see `Desk`.
+    """
+
+    words: tuple[str, ...] = ()
+    upgrade: bool = False
+    fetch: bool = False
+    offline: bool | None = None
+    warn: Callable[[str], None] = _quiet
+    progress: Callable[[int], None] = _quiet
+    stop: threading.Event = attrs.field(factory=threading.Event)
+
+
+@attrs.frozen(kw_only=True)
+class LockChange:
+    """One lock file before and after; `before` is None when there was none that could be read.
+
+    Attributes:
+        path: of the lock file, relative to the project directory.
+        place: where it lies.
+        text: what it should say; empty when the spec needs no lock file.
+        changed: it does not say so yet.
+    """
+
+    path: str
+    place: Path
+    before: LockFile | None
+    after: LockFile
+    text: str
+    changed: bool
+
+
+def lock_specs(bench: Workbench, request: LockRequest) -> tuple[LockChange, ...]:
+    """Work out the lock files of the chosen specs; writes nothing.
+
+    Raises:
+        FaultGroup: the specs have faults.
+        WanrecError: the first model that could not be pinned; all of them are in its detail.
+    """
+    settings = bench.settings
+    found = find_specs(
+        settings.project_dir,
+        request.words,
+        settings.manifest,
+        settings.spec_paths,
+        cwd=settings.cwd,
+    )
+    collection = load(settings.project_dir, found, read=_read_spec)
+    chosen = _chosen_models(request.words, found, collection)
+    places = {spec.path: spec.absolute for spec in found.files}
+    locker = _Locker(bench, request, chosen)
+    manifests = [
+        manifest
+        for manifest in collection.manifests
+        if any(decl.id in chosen for decl in manifest.models)
+        or (not request.words or manifest.path in found.given)
+    ]
+    changes = tuple(locker.spec(manifest, places[manifest.path]) for manifest in manifests)
+    locker.close()
+    return changes
+
+
+def write_locks(changes: Iterable[LockChange]) -> None:
+    """Write what changed, each file whole or not at all.
+
+    Raises:
+        WanrecError: what the disk said.
+    """
+    for change in changes:
+        if change.changed and change.text:
+            write_output(change.place, change.text.encode())
+        elif change.changed:
+            change.place.unlink(missing_ok=True)
+
+
+def _read_spec(path: Path) -> bytes:
+    """As `read_file`; lock files are looked at later, and may be broken or outdated here."""
+    if path.name.endswith(".lock.toml"):
+        raise FileNotFoundError(path)
+    return read_file(path)
+
+
+def _chosen_models(
+    words: Iterable[str], found: FoundSpecs, collection: Collection
+) -> frozenset[str]:
+    """Ids of the models that the words are about; every declared one without words."""
+    by_spec = {m.path: [decl.id for decl in m.models] for m in collection.manifests}
+    index = ModelIndex(
+        Declared(decl.id, decl.variants, decl.default_variant)
+        for manifest in collection.manifests
+        for decl in manifest.models
+    )
+    chosen: set[str] = set()
+    for word in words:
+        first, sep, rest = word.partition("::")
+        if word in found.words:
+            chosen |= {decl for path in found.words[word] for decl in by_spec.get(path, ())}
+            continue
+        model = rest.partition("::")[0] if sep and first in found.words else first
+        chosen.add(index.key(model).partition("[")[0])
+    if not words:
+        chosen |= {decl for ids in by_spec.values() for decl in ids}
+    return frozenset(chosen)
+
+
+class _Locker:
+    """Pins model after model; failures are collected, so that one run tells all of them."""
+
+    def __init__(self, bench: Workbench, request: LockRequest, chosen: frozenset[str]) -> None:
+        self._bench = bench
+        self._request = request
+        self._chosen = chosen
+        self._failures: list[WanrecError] = []
+
+    def spec(self, manifest: Manifest, place: Path) -> LockChange:
+        """Work out one lock file."""
+        name = lock_path(manifest.path)
+        lock_place = place.with_name(os.path.basename(name))
+        data, before = self._before(lock_place, name)
+        desk = self._desk(manifest)
+        try:
+            entries = [
+                (decl.id, self._entry(decl, before.models.get(decl.id) if before else None, desk))
+                for decl in manifest.models
+            ]
+        finally:
+            desk.session.close()
+        models: Mapping[str, LockedModel] = {key: entry for key, entry in entries if entry}
+        after = LockFile(path=name, models=models)
+        text = dump_lock(after) if models else ""
+        return LockChange(
+            path=name,
+            place=lock_place,
+            before=before,
+            after=after,
+            text=text,
+            changed=text.encode() != (data or b""),
+        )
+
+    def close(self) -> None:
+        """Raise what went wrong; nothing is written then."""
+        if not self._failures:
+            return
+        first, *others = self._failures
+        if others:
+            worst = worst_exit([error.code for error in self._failures])
+            first = next(error for error in self._failures if error.exit_code == worst)
+            rest = [error for error in self._failures if error is not first]
+            lines = [f"{error.address}: {error.summary}" for error in rest]
+            first.detail = "\n".join(filter(None, [first.detail, *lines]))
+        raise first
+
+    def _before(self, place: Path, name: str) -> tuple[bytes | None, LockFile | None]:
+        try:
+            data = read_file(place)
+        except FileNotFoundError:
+            return None, None
+        except OSError as error:
+            from wanrec.reconcile.disk_errors import translate_os_error
+
+            raise translate_os_error(error, name, "read") from error
+        try:
+            return data, parse_lock(data, name)
+        except FaultGroup as group:
+            if group.code is ErrorCode.SCHEMA_VERSION_MISMATCH:
+                raise
+            self._request.warn(f"{name} is broken and is made anew: {group.faults[0].message}")
+            return data, None
+
+    def _entry(self, decl: ModelDecl, old: LockedModel | None, desk: Desk) -> LockedModel | None:
+        request = self._request
+        if decl.id not in self._chosen:
+            return old
+        try:
+            needed = needs_sources(decl, old)
+            if not needed and (old is None or not request.upgrade):
+                return old
+            if not needed and old is not None and is_unchanged(decl, old, desk):
+                return old
+            return pin_model(decl, old, desk, fetch=request.fetch)
+        except WanrecError as error:
+            if error.code is ErrorCode.INTERRUPTED:
+                raise
+            error.address = error.address or decl.id
+            self._failures.append(error)
+            return old
+
+    def _desk(self, manifest: Manifest) -> Desk:
+        settings, request = self._bench.settings, self._request
+        context = ProviderContext(
+            base=Path(settings.project_dir, manifest.path).parent,
+            local_root=settings.local_root,
+            offline=settings.offline if request.offline is None else request.offline,
+            allow_http=settings.allow_http,
+            environ=self._bench.environ,
+        )
+        return Desk(
+            context=context,
+            warn=request.warn,
+            progress=request.progress,
+            stop=request.stop,
+            threads=settings.parallelism,
+        )
