@@ -16,10 +16,12 @@ import attrs
 
 from wanrec.providers.base import ProviderContext
 from wanrec.reconcile.actions import Action, ApplyResult, Failure, Plan
+from wanrec.reconcile.apply_jobs import Job, agreed, jobs_of, stays
+from wanrec.reconcile.apply_tally import Tally
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.gather import FetchFiles, Gathered, Gatherer
-from wanrec.reconcile.model import ActionKind, Assurance, Desired, DesiredModel, split_key
+from wanrec.reconcile.model import Desired, DesiredModel
 from wanrec.reconcile.model_commit import Committed, Committer
 from wanrec.reconcile.stage import IdentityLog, Modes, private_stage
 from wanrec.reconcile.telemetry import EventKind, EventSink, emit, span
@@ -50,17 +52,6 @@ class Replan(Protocol):
 
     def __call__(self, key: str) -> Fresh:
         """Return what is to do for `key` now."""
-
-
-@attrs.frozen(kw_only=True)
-class Job:
-    """All actions of one model. `after`: keys of jobs that must have ended before."""
-
-    key: str
-    actions: tuple[Action, ...]
-    after: frozenset[str]
-    blocked_by: frozenset[str]
-    """Keys whose failure makes this job pointless: requirements, or a same-name successor."""
 
 
 class Applier:
@@ -129,8 +120,8 @@ class Applier:
 
     def run(self, plan: Plan) -> ApplyResult:
         """Carry the plan out and return what came of it."""
-        jobs = _jobs(plan, self._models)
-        tally = _Tally()
+        jobs = jobs_of(plan, self._models)
+        tally = Tally()
         failed: set[str] = set()
         try:
             with ThreadPoolExecutor(min(self._parallelism, max(1, len(jobs)))) as pool:
@@ -140,7 +131,7 @@ class Applier:
         return tally.result()
 
     def _schedule(
-        self, pool: ThreadPoolExecutor, jobs: list[Job], tally: _Tally, failed: set[str]
+        self, pool: ThreadPoolExecutor, jobs: list[Job], tally: Tally, failed: set[str]
     ) -> None:
         waiting = list(jobs)
         running: dict[Future[bool], Job] = {}
@@ -164,7 +155,7 @@ class Applier:
                 if not future.result():
                     failed.add(job.key)
 
-    def _gives_up(self, job: Job, tally: _Tally, failed: set[str]) -> bool:
+    def _gives_up(self, job: Job, tally: Tally, failed: set[str]) -> bool:
         """True when the job is not begun: asked to stop, or what it needs has failed."""
         if self._stop.is_set():
             return True
@@ -188,7 +179,7 @@ class Applier:
             return True
         return False
 
-    def _do(self, job: Job, tally: _Tally) -> bool:
+    def _do(self, job: Job, tally: Tally) -> bool:
         """Carry one job out; True when nothing of it failed."""
         try:
             committed = self._locked(job, tally)
@@ -200,14 +191,14 @@ class Applier:
         tally.add(committed)
         return not [failure for failure in committed.failures if not failure.optional]
 
-    def _locked(self, job: Job, tally: _Tally) -> Committed:
+    def _locked(self, job: Job, tally: Tally) -> Committed:
         name = lock_name(job.key)
         with span("wanrec.lock.wait", **{"wanrec.model": job.key}):
             lock = self._locks.acquire(name, self._lock_timeout_s, "apply", stop=self._stop)
         with lock:
             self._run.append_busy(job.key)
             fresh = self._replan(job.key)
-            todo = _agreed(job, fresh.plan.actions)
+            todo = agreed(job, fresh.plan.actions)
             old, recorded = fresh.old, fresh.recorded
             model = self._models.get(job.key)
             if not todo:
@@ -215,8 +206,8 @@ class Applier:
                 return Committed()
             for action in todo:
                 self._report("action_start", action)
-            stays = model is not None and _stays(recorded, todo)
-            if stays:
+            remains = model is not None and stays(recorded, todo)
+            if remains:
                 assert model is not None
                 gatherer = self._gatherer(model, fresh)
                 committed = self._committer.update(
@@ -245,13 +236,13 @@ class Applier:
             self._extra_sources,
         )
 
-    def _record_changes(self, fresh: Fresh, key: str, tally: _Tally) -> None:
+    def _record_changes(self, fresh: Fresh, key: str, tally: Tally) -> None:
         if fresh.old is None or not fresh.plan.records:
             return
         self._committer.record_only(key, fresh.old, fresh.recorded, fresh.plan.records)
         tally.records += len(fresh.plan.records)
 
-    def _finished(self, tally: _Tally) -> Callable[[Action, Gathered | WanrecError], None]:
+    def _finished(self, tally: Tally) -> Callable[[Action, Gathered | WanrecError], None]:
         def done(action: Action, result: Gathered | WanrecError) -> None:
             if isinstance(result, WanrecError):
                 self._report_error(action.address, result)
@@ -287,166 +278,3 @@ class Applier:
 
     def _report_error(self, address: str, error: WanrecError) -> None:
         emit(self._sink, EventKind.ACTION_ERROR, **(error.to_dict() | {"address": address}))
-
-
-def _jobs(plan: Plan, models: Mapping[str, DesiredModel]) -> list[Job]:
-    """Group the actions by model, in plan order; record changes become jobs without actions."""
-    by_key: dict[str, list[Action]] = {}
-    for action in plan.actions:
-        by_key.setdefault(action.key, []).append(action)
-    for change in plan.records:
-        by_key.setdefault(change.model, [])
-    removing = {
-        key
-        for key, actions in by_key.items()
-        if actions
-        and all(a.action in (ActionKind.DELETE, ActionKind.FORGET) for a in actions)
-        and (key not in models or not models[key].installed)
-    }
-    order = {key: position for position, key in enumerate(by_key)}
-    doubtful: dict[str | None, str] = {}
-    for action in plan.actions:
-        if action.action is ActionKind.VERIFY:
-            doubtful.setdefault(action.sha256, action.key)
-    bringing: dict[str, set[str]] = {}
-    for key in by_key.keys() - removing:
-        bringing.setdefault(_name(key), set()).add(key)
-    jobs = []
-    for key, actions in by_key.items():
-        donors = {a.partition("::")[0] for action in actions for a in action.depends_on}
-        # A damaged inode is repaired under its first name; the other models then link to it.
-        twins = {doubtful[a.sha256] for a in actions if a.sha256 in doubtful}
-        # Only towards earlier models of the plan, so that no two ever wait for each other.
-        donors |= {twin for twin in twins if order[twin] < order[key]}
-        requires = set(models[key].requires) & by_key.keys() if key in models else set()
-        successors = bringing.get(_name(key), set()) if key in removing else set()
-        # Deletes wait for everything that brings bytes, unless the plan itself puts them first.
-        first = plan.options.delete_first
-        others = by_key.keys() - removing if key in removing and not first else set()
-        after = (donors | requires | successors | others) & by_key.keys() - {key}
-        if first and key not in removing:
-            after |= removing
-        jobs.append(
-            Job(
-                key=key,
-                actions=tuple(actions),
-                after=frozenset(after - {key}),
-                blocked_by=frozenset(requires | successors),
-            )
-        )
-    return jobs
-
-
-def _name(key: str) -> str:
-    return split_key(key)[0].partition("@")[0]
-
-
-def _stays(recorded: Mapping[str, FileRecord], actions: Iterable[Action]) -> bool:
-    """True when the model still has a file once the actions are done."""
-    left = set(recorded)
-    for action in actions:
-        if action.action in (ActionKind.DELETE, ActionKind.FORGET):
-            left.discard(action.path)
-        else:
-            left.add(action.path)
-    return bool(left)
-
-
-def _agreed(job: Job, fresh: tuple[Action, ...]) -> tuple[Action, ...]:
-    """What is still to do of what was planned.
-
-    Something that another run has done meanwhile is simply no longer there. A file whose clock
-    was moved meanwhile is hashed again, which harms nobody. Anything else that was not planned
-    means that the model changed under us.
-
-    Raises:
-        WanrecError: CONCURRENT_MODIFICATION.
-    """
-    planned = {action.address: action for action in job.actions}
-    todo = []
-    for action in fresh:
-        if action.key != job.key:
-            continue
-        before = planned.get(action.address)
-        if before is None and action.action is ActionKind.VERIFY:
-            # Its clock moved meanwhile, perhaps by a link of ours: reading it harms nobody.
-            todo.append(action)
-            continue
-        removes = action.action in (ActionKind.DELETE, ActionKind.FORGET)
-        if before is None or (removes and before.action is not action.action):
-            raise WanrecError(
-                ErrorCode.CONCURRENT_MODIFICATION,
-                f"{action.address} changed after it was planned",
-                detail=f"now to {action.action}: {action.reason}",
-                address=action.address,
-                hint="wanrec plan",
-            )
-        # Seen alone, the model does not know of the donor that the whole plan found for it.
-        shared = before.donor is not None and action.action is ActionKind.CREATE
-        todo.append(before if shared else action)
-    return tuple(todo)
-
-
-class _Tally:
-    """Counts what was committed; thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts = dict.fromkeys(ActionKind, 0)
-        self._failures: list[Failure] = []
-        self._warnings: list[str] = []
-        self._delivered: dict[str, tuple[str, int, Assurance]] = {}
-        self._bytes = 0
-        self.records = 0
-
-    def fetched(self, action: Action, got: Gathered) -> None:
-        with self._lock:
-            self._bytes += got.bytes_fetched
-            self._delivered[action.address] = (
-                got.source or "in place",
-                got.bytes_fetched,
-                got.assurance,
-            )
-
-    def add(self, committed: Committed) -> None:
-        with self._lock:
-            self._failures.extend(committed.failures)
-            self._warnings.extend(committed.warnings)
-            fatal = any(not failure.optional for failure in committed.failures)
-            if fatal:
-                return
-            for got in committed.gathered.values():
-                self._counts[ActionKind.REPLACE if got.replaced else got.kind] += 1
-            self._counts[ActionKind.DELETE] += len(committed.deleted)
-            self._counts[ActionKind.FORGET] += len(committed.forgotten)
-
-    def fail(self, failure: Failure) -> None:
-        with self._lock:
-            self._failures.append(failure)
-
-    def skip(self, key: str, why: str) -> None:
-        with self._lock:
-            self._warnings.append(f"{key}: {why}")
-
-    def first_error(self, key: str) -> WanrecError | None:
-        for failure in self._failures:
-            if failure.address.partition("::")[0] == key:
-                return failure.error
-        return None
-
-    def result(self) -> ApplyResult:
-        counts = self._counts
-        return ApplyResult(
-            created=counts[ActionKind.CREATE],
-            verified=counts[ActionKind.VERIFY],
-            replaced=counts[ActionKind.REPLACE],
-            deleted=counts[ActionKind.DELETE],
-            adopted=counts[ActionKind.ADOPT],
-            moved=counts[ActionKind.MOVE],
-            forgotten=counts[ActionKind.FORGET],
-            bytes_fetched=self._bytes,
-            failures=tuple(sorted(self._failures, key=lambda failure: failure.address)),
-            warnings=tuple(sorted(self._warnings)),
-            delivered=dict(sorted(self._delivered.items())),
-            records_changed=self.records,
-        )
