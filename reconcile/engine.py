@@ -102,9 +102,6 @@ class Engine(Workbench):
         Raises:
             WanrecError: STATE_MISSING and its kin; INVALID_CONFIG.
         """
-        from wanrec.reconcile.drift import run_drift
-        from wanrec.reconcile.engine_view import drift_scope
-
         request = request or DriftRequest()
         ignore = None
         if request.ignore is not None:
@@ -120,6 +117,9 @@ class Engine(Workbench):
             noted = engine_settled.drift_as_noted(self.settings, root, store, request)
             if noted is not None:
                 return noted
+            from wanrec.reconcile.drift import run_drift
+            from wanrec.reconcile.engine_view import drift_scope
+
             view = view_of(root, store)
             return run_drift(
                 root,

@@ -21,11 +21,9 @@ import msgspec
 
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.disk_paths import WANREC_DIR
-from wanrec.reconcile.disk_scan import with_parents
 from wanrec.reconcile.disk_walk import Tree
 from wanrec.reconcile.errors import WanrecError
-from wanrec.reconcile.trust import is_trusted
-from wanrec.state.model import FileRecord, State
+from wanrec.state.model import State
 from wanrec.state.store import StateStore
 
 __all__ = ["Note", "key_of", "recall", "remember"]
@@ -171,12 +169,15 @@ def _as_noted(root: Tree, folder: Folder) -> bool:
 
 def _folders(state: State) -> list[Folder] | None:
     """Return what must be there, None when a record cannot be believed or lies elsewhere."""
+    from wanrec.reconcile.disk_scan import with_parents
+    from wanrec.reconcile.trust import is_trusted
+
     tops = frozenset(model.directory for model in state.models.values())
     if "" in tops:
         return None
     places: dict[str, Folder] = {}
     for record in state.files.values():
-        if not _is_settled(record):
+        if not is_trusted(record, record.size, record.mtime_ns, record.ctime_ns, record.ino):
             return None
         path, _, name = record.path.rpartition("/")
         folder = places.get(path)
@@ -191,10 +192,6 @@ def _folders(state: State) -> list[Folder] | None:
     if not own.issuperset(places):
         return None
     return _counted(places, own)
-
-
-def _is_settled(record: FileRecord) -> bool:
-    return is_trusted(record, record.size, record.mtime_ns, record.ctime_ns, record.ino)
 
 
 def _counted(places: dict[str, Folder], own: Iterable[str]) -> list[Folder]:
