@@ -198,6 +198,9 @@ def _check_version(raw: Mapping[str, Any], findings: Findings) -> None:
 
 def _read_model(findings: Findings, at: KeyPath, block: Any) -> LockedModel:
     findings.add_name(at, check_model_id(str(at[-1])))
+    if not isinstance(block, dict):
+        findings.add(at, f"must be a table, not {show_value(block)}")
+        return LockedModel(spec_sha256="")
     values = findings.table(block, LOCK_MODEL_KEYS, at)
     revisions = values.get("revisions", {})
     for source, commit in revisions.items():

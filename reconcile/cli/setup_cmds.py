@@ -17,11 +17,13 @@ __all__ = ["config", "doctor", "init", "schema"]
 
 
 @click.command()
+@click.argument("urls", nargs=-1, metavar="[URL]...")
 @global_options
 @click.pass_obj
-def init(session: Session, /) -> None:
+def init(session: Session, /, urls: tuple[str, ...]) -> None:
     """Write a commented starter spec and config into this directory; keep what is there.
 
+    With source URLs the spec declares a model for each, and its lock file is written as well.
     With --root DIR the root is created, and the config names it.
     """
     from wanrec.reconcile.cli import starter
@@ -30,12 +32,26 @@ def init(session: Session, /) -> None:
     if root is not None:
         _create_root(Path(str(root)))
     here = Path.cwd()
+    models = starter.models_text(urls)
     for name, text in (
         ("wanrec.toml", starter.config_text(None if root is None else str(root))),
-        ("specs/models.toml", starter.SPEC),
+        ("specs/models.toml", starter.SPEC + models),
     ):
         written = _write_new(here / name, text)
         session.say(f"Wrote {name}." if written else f"Kept {name}: it is there already.")
+    if urls and not written:
+        raise WanrecError(
+            ErrorCode.INVALID_CONFIG,
+            "specs/models.toml is there already: the URLs were not added",
+            where="specs/models.toml",
+            hint="add them to it, then: wanrec lock specs/models.toml",
+        )
+    if urls:
+        from wanrec.reconcile.cli.lock_cmds import run_lock
+
+        run_lock(session, ("specs/models.toml",))
+        session.say("Wrote specs/models.lock.toml. Next: `wanrec plan`.")
+        return
     session.say("Next: edit specs/models.toml, then `wanrec validate` and `wanrec plan`.")
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 
-__all__ = ["SPEC", "config_text"]
+__all__ = ["SPEC", "config_text", "model_name", "models_text"]
 
 SPEC = """\
 # What must lie under the root. `wanrec validate` checks this file, `wanrec plan` shows what
@@ -45,3 +47,22 @@ def config_text(root: str | None) -> str:
         else f"root = {json.dumps(root, ensure_ascii=False)}"
     )
     return _CONFIG.format(root=line)
+
+
+def model_name(url: str) -> str:
+    """A model name made of the last part of a source URL."""
+    bare = re.split(r"[?#]", url, maxsplit=1)[0].partition("://")[2].rstrip("/")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", bare.rpartition("/")[2].partition("@")[0])
+    return name.strip("-._") or "model"
+
+
+def models_text(urls: Iterable[str]) -> str:
+    """A block for each source URL; the files are the lock file's business."""
+    blocks: dict[str, str] = {}
+    for url in urls:
+        name, more = model_name(url), 1
+        while (model := f"{name}{'' if more == 1 else f'-{more}'}@1.0.0") in blocks:
+            more += 1
+        source = json.dumps(url, ensure_ascii=False)
+        blocks[model] = f"\n[models.{json.dumps(model)}]\nsources = [{source}]\n"
+    return "".join(blocks.values())

@@ -200,7 +200,9 @@ def test_one_model_of_several(wanrec: Program) -> None:
     assert after["b@1"].files[0].sha256 == sha(b"changed")
 
 
-@pytest.mark.parametrize("text", ["schema_version = 1\n[models.x", "schema_version = 1\nx = 1\n"])
+@pytest.mark.parametrize(
+    "text", ["schema_version = 1\n[models.x", "x = 1\n", '[models]\n"a@1" = 3\n']
+)
 def test_a_broken_lock_is_made_anew(wanrec: Program, text: str) -> None:
     """A lock file that was edited by hand into nonsense is no dead end."""
     spec(wanrec, {"a@1": {"sources": [mirror(wanrec, "a", {"x": b"x"})]}})
@@ -244,3 +246,15 @@ def test_unpinned_files_are_filled_in(wanrec: Program) -> None:
     assert "Plan: 1 to create" in plan.stdout
     wanrec.ok("lock")
     assert path.read_text() == whole
+
+
+def test_init_with_urls(wanrec: Program) -> None:
+    """Source URLs become a spec and its lock in one go; what is there already is kept."""
+    urls = [f"local://../mirror/{name}" for name in ("one", "two/one")]
+    for name in ("one", "two/one"):
+        mirror(wanrec, name, {"x.json": name.encode()})
+    wanrec.ok("init", *urls)
+    assert list(locked(wanrec, "models")) == ["one-2@1.0.0", "one@1.0.0"]
+    assert "Plan: 2 to create" in wanrec.ok("plan").stdout
+    refused = wanrec.run("init", *urls)
+    assert refused.exit == 3 and "there already" in refused.stderr
