@@ -236,7 +236,7 @@ def swap_in(root: Root, tree: str, directory: str, *, two_step: bool) -> str | N
     parent = directory.rpartition("/")[0]
     old: str | None = None
     if parent:
-        root.make_dirs(parent, 0o755)
+        _make_lasting(root, parent)
     if root.stat(directory).kind is EntryKind.MISSING and root.rename_noreplace(tree, directory):
         pass
     elif two_step:
@@ -255,6 +255,17 @@ def swap_in(root: Root, tree: str, directory: str, *, two_step: bool) -> str | N
     root.fsync_dir(parent)
     root.fsync_dir(tree.rpartition("/")[0])
     return old
+
+
+def _make_lasting(root: Root, folder: str) -> None:
+    """Make the folders above a model; what is new survives a power cut like the model itself."""
+    if root.stat(folder).kind is EntryKind.DIRECTORY:
+        return
+    root.make_dirs(folder, 0o755)
+    above = folder
+    while above:
+        above = above.rpartition("/")[0]
+        root.fsync_dir(above)
 
 
 def move_foreign_back(root: Root, old: str, directory: str, recorded: Iterable[str]) -> list[str]:

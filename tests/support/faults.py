@@ -179,14 +179,22 @@ def kill_at(program: Program, number: int, *args: str) -> tuple[int, str, str]:
 def disturbed(scene: Scene, base: Path, call: str, number: int) -> tuple[Program, bool]:
     """Prepare a scene and kill its apply before one call; True when the kill happened.
 
-    `call` is a system call for strace, or "step" for any step that changes the disk.
+    `call` is a system call for strace, perhaps only below one folder of the root (`CALL@FOLDER`),
+    or "step" for any step that changes the disk.
     """
     program = new_program(base)
     scene.prepare(program)
     if call == "step":
         code, out, err = kill_at(program, number, *scene.args)
     else:
-        code, out, err, _ = inject(program, call, f"signal=KILL:when={number}", *scene.args)
+        name, _, folder = call.partition("@")
+        code, out, err, _ = inject(
+            program,
+            name,
+            f"signal=KILL:when={number}",
+            *scene.args,
+            paths=[program.root / folder] if folder else (),
+        )
     killed = code in (-9, 137)
     assert killed or code == 0, f"exit {code}\n{out}\n{err}"
     return program, killed

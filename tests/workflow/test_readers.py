@@ -49,7 +49,7 @@ print(rounds, "".join(sorted(seen)))
 
 
 def test_a_reader_never_sees_a_mix(wanrec: Program) -> None:
-    """50 updates under a reader: one version per directory handle, no file missing, own file kept."""
+    """50 updates under a reader: each handle shows one version whole; the user's files are kept."""
     want(wanrec, tiny=VERSIONS[0])
     wanrec.ok("apply", "-y")
     home = wanrec.root / "wan22" / MODEL
