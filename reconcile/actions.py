@@ -35,6 +35,9 @@ __all__ = [
 
 PLAN_FORMAT_VERSION = 1
 
+PARTIAL_WARNING = "This run is partial: what it did not select is neither deleted nor forgotten."
+"""First of the warnings of a plan that was narrowed; text forms say it in a place of its own."""
+
 
 @attrs.frozen(kw_only=True)
 class Action:

@@ -11,7 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from wanrec.reconcile.actions import Action, Plan, PlanOptions, RecordChange, Summary
+from wanrec.reconcile.actions import (
+    Action,
+    Plan,
+    PlanOptions,
+    RecordChange,
+    Summary,
+)
 from wanrec.reconcile.model import Desired, Observed, Via
 from wanrec.reconcile.plan_checks import check_request, ordered_blocks, plan_blocks
 from wanrec.reconcile.plan_context import Context, Findings

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, NamedTuple
 
-from wanrec.reconcile.actions import Block, DriftItem, Plan, RecordChange
+from wanrec.reconcile.actions import PARTIAL_WARNING, Block, DriftItem, Plan, RecordChange
 from wanrec.reconcile.render_rows import Group, groups_of, kinds_of, laid_out, summary_line
 from wanrec.reconcile.render_words import bullet, escaped, human_bytes, paint, plural
 
@@ -100,7 +100,12 @@ def sections_of(plan: Plan, foreign_shown: int = _FOREIGN_SHOWN) -> list[Section
         Section("records", "Only records change:", tuple(map(_record, plan.records))),
         Section("drift", "Changed on disk since the last apply:", tuple(map(_drift, drift))),
         _foreign(plan.foreign, foreign_shown),
-        Section("warnings", "Warnings:", tuple(bullet(text) for text in plan.warnings)),
+        # That the run is partial stands above the actions already.
+        Section(
+            "warnings",
+            "Warnings:",
+            tuple(bullet(text) for text in plan.warnings if text != PARTIAL_WARNING),
+        ),
         Section(
             "blocked",
             "This plan cannot be applied:",
