@@ -18,24 +18,29 @@ from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.settings import Settings
 from wanrec.reconcile.version import __version__
 from wanrec.state.file import FileStore
-from wanrec.state.model import FileRecord, State, apply_commits, files_by_model
 from wanrec.state.store import StateStore
 
 if TYPE_CHECKING:
     from wanrec.reconcile.actions import PlanOptions
     from wanrec.reconcile.desired import SelectArgs
     from wanrec.reconcile.model import Desired, DesiredModel, FileSpec, Observed
+    from wanrec.state.model import FileRecord, State
 
 __all__ = ["View", "drift_scope", "observe_models", "open_store", "view_of"]
 
 
 @attrs.frozen(kw_only=True)
 class View:
-    """The state as of now. `fresh`: nothing was ever recorded here."""
+    """The state as of now.
+
+    `fresh`: nothing was ever recorded here. `pending`: a swap is announced and not recorded, so
+    the disk has a say in what the state is.
+    """
 
     state: State
     busy: frozenset[str]
     fresh: bool
+    pending: bool = False
 
 
 def open_store(settings: Settings, now: Callable[[], int]) -> StateStore:
@@ -70,15 +75,17 @@ def view_of(root: Root, store: StateStore) -> View:
     state = seen.state
     if seen.pending:
         from wanrec.reconcile.recover import swap_happened
+        from wanrec.state.model import apply_commits
 
         done = [intent.commit for intent in seen.pending if swap_happened(root, intent)]
         state = apply_commits(state, done)
-    return View(state=state, busy=seen.busy, fresh=seen.fresh)
+    return View(state=state, busy=seen.busy, fresh=seen.fresh, pending=bool(seen.pending))
 
 
 def observe_models(root: Root, view: View, desired: Desired, options: PlanOptions) -> Observed:
     """Look at the disk behind the selected models and the project's own recorded ones."""
     from wanrec.reconcile.observe import observe
+    from wanrec.state.model import files_by_model
 
     selection = desired.selection
     recorded = files_by_model(view.state.files)

@@ -16,15 +16,16 @@ import os
 import stat as stat_
 from binascii import crc32
 from collections.abc import Iterable, Mapping
-
-import msgspec
+from typing import TYPE_CHECKING, NamedTuple
 
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.disk_paths import WANREC_DIR
 from wanrec.reconcile.disk_walk import Tree
 from wanrec.reconcile.errors import WanrecError
-from wanrec.state.model import State
-from wanrec.state.store import StateStore
+
+if TYPE_CHECKING:
+    from wanrec.state.model import State
+    from wanrec.state.store import StateStore
 
 __all__ = ["Note", "key_of", "recall", "remember"]
 
@@ -33,19 +34,19 @@ _MAX_BYTES = 1 << 30
 _FORMAT = 1
 
 
-class Folder(msgspec.Struct, array_like=True):
-    """One folder: files by name and, side by side, their identity; how many names it has."""
+class Folder(NamedTuple):
+    """One folder: how many names it has, its files by name and, side by side, their identity."""
 
     path: str
     count: int
-    names: list[str] = []
-    sizes: list[int] = []
-    mtimes_ns: list[int] = []
-    ctimes_ns: list[int] = []
-    inodes: list[int] = []
+    names: list[str]
+    sizes: list[int]
+    mtimes_ns: list[int]
+    ctimes_ns: list[int]
+    inodes: list[int]
 
 
-class Note(msgspec.Struct):
+class Note(NamedTuple):
     """What was true when nothing was to be done.
 
     Attributes:
@@ -102,6 +103,8 @@ def remember(root: Root, key: str, project: str, sources: Mapping[str, str], sta
     folders = _folders(state)
     if folders is None:
         return
+    import json
+
     note = Note(
         format_version=_FORMAT,
         key=key,
@@ -113,7 +116,7 @@ def remember(root: Root, key: str, project: str, sources: Mapping[str, str], sta
     )
     try:
         root.make_dirs(_CACHE)
-        root.write_atomic(_place(project), msgspec.msgpack.encode(note))
+        root.write_atomic(_place(project), json.dumps(note, separators=(",", ":")).encode())
     except WanrecError:
         return
 
@@ -123,13 +126,17 @@ def _place(project: str) -> str:
 
 
 def _read(root: Tree, project: str) -> Note | None:
+    """Return the note; one that is damaged is none."""
+    import json
+
     place = _place(project)
     try:
         if not 0 < root.stat(place).size < _MAX_BYTES:
             return None
         with open(root.open_read(place), "rb") as file:
-            return msgspec.msgpack.decode(file.read(), type=Note)
-    except (WanrecError, OSError, msgspec.MsgspecError, ValueError, RecursionError):
+            note = Note(*json.loads(file.read()))
+        return note._replace(folders=[Folder(*row) for row in note.folders])
+    except (WanrecError, OSError, ValueError, TypeError, RecursionError):
         return None
 
 
@@ -162,8 +169,8 @@ def _as_noted(root: Tree, folder: Folder) -> bool:
                     or st.st_mode & 0o170000 != regular
                 ):
                     return False
-    except (OSError, WanrecError, ValueError):
-        return False
+    except (OSError, WanrecError, ValueError, TypeError, AttributeError):
+        return False  # gone, unreadable, or a note that somebody has damaged
     return True
 
 
@@ -194,12 +201,15 @@ def _folders(state: State) -> list[Folder] | None:
     return _counted(places, own)
 
 
-def _counted(places: dict[str, Folder], own: Iterable[str]) -> list[Folder]:
-    for path in own:
-        places.setdefault(path, Folder(path, 0, [], [], [], [], []))
-    for folder in places.values():
-        folder.count += len(folder.names)
-        parent = places.get(folder.path.rpartition("/")[0])
-        if parent is not None:
-            parent.count += 1
-    return [places[path] for path in sorted(places)]
+def _counted(places: Mapping[str, Folder], own: Iterable[str]) -> list[Folder]:
+    """Complete the folders, each with the number of its files and sub-folders."""
+    folders = dict.fromkeys(own, 0)
+    for path in folders:
+        parent = path.rpartition("/")[0]
+        if parent in folders:
+            folders[parent] += 1
+    empty = Folder("", 0, [], [], [], [], [])
+    return [
+        (folder := places.get(path, empty))._replace(path=path, count=below + len(folder.names))
+        for path, below in sorted(folders.items())
+    ]

@@ -178,6 +178,9 @@ def apply_commits(state: State, commits: Iterable[ModelCommit]) -> State:
     replaying a journal twice changes nothing. `serial` grows by one when any content changed
     (identities and `verified_at` are not content).
     """
+    commits = tuple(commits)
+    if not commits:
+        return state
     models = dict(state.models)
     by_model: dict[str, Mapping[str, FileRecord]] = dict(files_by_model(state.files))
     content_changed = touched = False

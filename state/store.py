@@ -7,6 +7,8 @@ in under the short `state` lock, which is held for one read and one write.
 
 Readers take no lock: journals are read before the state, so a run that folds in between is seen
 twice rather than never, and seeing a commit twice changes nothing.
+
+The codec and the records are loaded when a state is read: who only asks for a stamp needs neither.
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ from typing import TYPE_CHECKING
 import attrs
 
 from wanrec.reconcile.errors import ErrorCode, WanrecError
-from wanrec.state import codec
 from wanrec.state.atomic import (
     ensure_dirs,
     fsync_dir,
@@ -29,20 +30,12 @@ from wanrec.state.atomic import (
     sweep_temporaries,
     write_atomic,
 )
-from wanrec.state.model import (
-    FileRecord,
-    ModelCommit,
-    ProjectRecord,
-    State,
-    apply_commits,
-    apply_identities,
-    fold_run,
-)
 from wanrec.state.osfault import translated
 
 if TYPE_CHECKING:
     from wanrec.state.journal import Journal
     from wanrec.state.lock import LockRegistry, StopFlag
+    from wanrec.state.model import FileRecord, ModelCommit, ProjectRecord, State
     from wanrec.state.run import HistoryEntry, RunHeader, RunInfo, Salvage, SwapIntent
     from wanrec.state.runs import DeadRun, Run
 
@@ -156,6 +149,8 @@ class StateStore(ABC):
             WanrecError: STATE_MISSING, STATE_CORRUPT, STATE_NEWER, STATE_FOREIGN; the file is
                 left as it is.
         """
+        from wanrec.state import codec
+
         root_id = self._root_id()
         data = self._read_bytes()
         if data is None:
@@ -174,6 +169,8 @@ class StateStore(ABC):
         Raises:
             WanrecError: as `read`.
         """
+        from wanrec.state.model import State, apply_commits
+
         journals = [(journal, self._is_live(journal)) for journal in self._all_journals()]
         stored = self.read()
         state = stored or State()
@@ -265,6 +262,8 @@ class StateStore(ABC):
         Raises:
             WanrecError: as `fold`.
         """
+        from wanrec.state import codec
+
         with self.locks.acquire(
             "state", self.lock_timeout_s, "state rebuild", stop=self.stop
         ) as held:
@@ -320,6 +319,8 @@ class StateStore(ABC):
                 was replaced by another lineage or an older one; as `read`; NO_SPACE and other
                 local errors. The journal is then still there.
         """
+        from wanrec.state.model import State, apply_identities, fold_run
+
         header = info.header
         known = tuple(commits)
         self.prepare()
@@ -368,6 +369,8 @@ class StateStore(ABC):
     def _save(self, state: State, *, keep_previous: bool) -> State:
         """Write the state; gives it the identities it lacks. The caller holds `state`."""
         import uuid
+
+        from wanrec.state import codec
 
         self.prepare()
         root_id = self._root_id()
