@@ -231,6 +231,13 @@ class Provider(ABC):
         with self._translated(path):
             return self._locate(path, probe)
 
+    def kept(self, path: str, *, size: int | None, sha256: str) -> Iterator[Path]:
+        """Yield files of this machine that may have the content already; no network.
+
+        Nobody has looked at their bytes: the caller computes the sha256.
+        """
+        return iter(()) if check_path(path) is not None else self._kept(path, size, sha256)
+
     def catalogue(self) -> Iterator[CatalogueEntry]:
         """List the files of this source, each once, sorted by path.
 
@@ -293,6 +300,9 @@ class Provider(ABC):
 
     @abstractmethod
     def _open_range(self, located: Located, start: int, stop: int | None) -> Body: ...
+
+    def _kept(self, path: str, size: int | None, sha256: str) -> Iterator[Path]:
+        return iter(())
 
     def _check(self) -> str:
         count = sum(1 for _ in self._checked_listing())

@@ -16,7 +16,7 @@ from wanrec.providers.pool import Pool, Response
 from wanrec.providers.wire import Origin, WireFault, parse_url
 from wanrec.reconcile.errors import ErrorCode
 
-__all__ = ["HttpBody", "HttpProvider"]
+__all__ = ["HttpBody", "HttpProvider", "crossing"]
 
 _content_range = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)").fullmatch
 _MAY_CROSS = frozenset({"accept", "accept-encoding", "if-match", "range", "user-agent"})
@@ -74,9 +74,32 @@ class HttpProvider(Provider):
         response.close(drain=_DRAIN)
         raise self._status_error(response, path)
 
-    def _follow(self, method: str, url: str, headers: Mapping[str, str], path: str) -> Response:
+    def hop(
+        self, method: str, url: str, headers: Mapping[str, str], path: str
+    ) -> tuple[Response, str | None]:
+        """Send a request and follow nothing; returns the answer, and where a redirect leads.
+
+        Raises:
+            SourceFault: the scheme, here or there, is refused.
+            WireFault: as `Pool.request`.
+        """
+        origin, target = parse_url(url)
+        self._vet_scheme(origin, path)
+        response = self._pool().request(method, origin, target, headers)
+        place = response.headers.get("location", "")
+        if response.status not in _REDIRECTS or not place:
+            return response, None
+        onward = _absolute(place, origin, target)
+        self._vet_redirect(origin, parse_url(onward)[0], path)
+        return response, onward
+
+    def _pool(self) -> Pool:
         pool = self.session.shared("http", lambda: Pool(self.context.limits, self.session.stop))
         assert isinstance(pool, Pool)
+        return pool
+
+    def _follow(self, method: str, url: str, headers: Mapping[str, str], path: str) -> Response:
+        pool = self._pool()
         first, target = parse_url(url)
         self._vet_scheme(first, path)
         origin, sent = first, dict(headers)
@@ -210,6 +233,13 @@ class _Vetting:
         inward = place.is_loopback and not _is_loopback(self._first.host)
         if place.is_link_local or place.is_unspecified or inward:
             raise self._provider._refused(self._path, "a redirect into this machine or its link")
+
+
+def crossing(url: str, place: str, headers: Mapping[str, str]) -> Mapping[str, str]:
+    """The headers that may go along from one address to another: all, or none that is secret."""
+    if parse_url(url)[0] == parse_url(place)[0]:
+        return headers
+    return {name: headers[name] for name in headers if name.lower() in _MAY_CROSS}
 
 
 def _is_loopback(host: str) -> bool:

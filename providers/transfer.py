@@ -183,8 +183,17 @@ class Fetcher:
         failures: list[WanrecError],
     ) -> Fetched:
         provider = self._provider(url, context)
-        located = provider.locate(request.path)
-        pace = Pace(
+        pace = self._pace(request, provider)
+        pace.check()
+        fetched = self._copy_kept(request, provider)
+        if fetched is None:
+            located = provider.locate(request.path)
+            bring = self._receive if located.local_path is None else self._copy_local
+            fetched = bring(request, provider, located, pace)
+        return attrs.evolve(fetched, failovers=tuple(_line(failure) for failure in failures))
+
+    def _pace(self, request: FetchRequest, provider: Provider) -> Pace:
+        return Pace(
             bandwidth=self._bandwidth,
             stop=self._stop,
             on_event=self._on_event,
@@ -196,10 +205,22 @@ class Fetcher:
                 ErrorCode.NETWORK_TIMEOUT, f"{request.path!r} took too long altogether"
             ),
         )
-        pace.check()
-        bring = self._receive if located.local_path is None else self._copy_local
-        fetched = bring(request, provider, located, pace)
-        return attrs.evolve(fetched, failovers=tuple(_line(failure) for failure in failures))
+
+    def _copy_kept(self, request: FetchRequest, provider: Provider) -> Fetched | None:
+        """Take the file from what the source's own tools keep here; None when they have it not."""
+        if request.sha256 is None:
+            return None
+        for file in provider.kept(request.path, size=request.size, sha256=request.sha256):
+            located = Located(source=provider.name, path=request.path, local_path=file)
+            pace = self._pace(request, provider)
+            try:
+                fetched = self._copy_local(request, provider, located, pace)
+            except WanrecError as error:
+                if not _is_sources_fault(error):
+                    raise
+                continue  # damaged there: that is no reason to doubt the source itself
+            return attrs.evolve(fetched, bytes_fetched=0)
+        return None
 
     def _receive(
         self, request: FetchRequest, provider: Provider, located: Located, pace: Pace

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 from support.program import Program
+from support.seaweed import Seaweed, running_seaweed
 
 settings.register_profile(
     "dev", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -48,3 +50,10 @@ def demo_corpus() -> dict[str, Path]:
 def checkout() -> Path:
     """The top of the source tree."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    """A real S3 server, started by the first test that asks for it."""
+    with running_seaweed(tmp_path_factory.mktemp("seaweed")) as server:
+        yield server

