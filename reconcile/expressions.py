@@ -15,7 +15,15 @@ from typing import NoReturn
 
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 
-__all__ = ["MAX_NESTING", "Matcher", "Value", "compile_keyword", "compile_marks", "mark_names"]
+__all__ = [
+    "MAX_NESTING",
+    "Matcher",
+    "Value",
+    "compile_keyword",
+    "compile_marks",
+    "mark_names",
+    "parse_mark",
+]
 
 MAX_NESTING = 100
 """Nested parentheses and chained ``not`` beyond this are refused, before Python's stack is."""
@@ -75,7 +83,7 @@ def compile_marks(text: str, option: str = "-m") -> Callable[[Iterable[str]], bo
     node = _Parser(text, option).parse()
 
     def holds(marks: Iterable[str]) -> bool:
-        parsed = [_parse_mark(mark) for mark in marks]
+        parsed = [parse_mark(mark) for mark in marks]
 
         def matches(word: str, arguments: Mapping[str, Value]) -> bool:
             return any(word == name and arguments.items() <= own.items() for name, own in parsed)
@@ -96,7 +104,7 @@ def mark_names(text: str, option: str = "-m") -> frozenset[str]:
     return frozenset(parser.names)
 
 
-def _parse_mark(mark: str) -> tuple[str, Mapping[str, Value]]:
+def parse_mark(mark: str) -> tuple[str, Mapping[str, Value]]:
     """Split ``gpu(mem=80)``; a mark that does not read as a call is only a name."""
     if "(" not in mark:
         return mark, {}

@@ -29,6 +29,8 @@ from wanrec.reconcile.toml_lines import KeyPath
 __all__ = ["ModelDecl", "allowed_by_patterns", "read_model"]
 
 _mark = re.compile(r"[\w:+./-]+").fullmatch
+_argument = r"""\s*[^\W\d]\w*=(?:-?\d+|True|False|None|"[^"\\]*"|'[^'\\]*')\s*"""
+_call = re.compile(rf"{_argument}(?:,{_argument})*\s*\)").fullmatch
 _NOT_MARKS = frozenset(("and", "or", "not", "True", "False", "None"))
 _url = re.compile(r"[a-z][a-z0-9+.-]*://.", re.DOTALL).match
 _braces = re.compile(r"\{([^{}]*)\}").findall
@@ -156,7 +158,8 @@ def _check_variants(findings: Findings, at: KeyPath, values: Mapping[str, Any]) 
 
 def _check_words(findings: Findings, at: KeyPath, values: Mapping[str, Any], model_id: str) -> None:
     for mark in values.get("marks", ()):
-        if not _mark(mark) or mark in _NOT_MARKS:
+        name, _, arguments = mark.partition("(")
+        if not _mark(name) or name in _NOT_MARKS or not (mark == name or _call(arguments)):
             message = f"{show_value(mark)} cannot be a mark: -m could not name it"
             findings.add((*at, "marks"), message)
     if model_id in values.get("requires", ()):
