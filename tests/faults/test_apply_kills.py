@@ -8,12 +8,20 @@ call of one thread can hide behind an early one of another; "step" counts all of
 from __future__ import annotations
 
 import functools
+import os
 import shutil
+import signal
+import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from support.faults import (
+    MODEL,
+    NEW,
     OWN,
+    QUIET,
     SCENES,
     Scene,
     disturbed,
@@ -21,12 +29,14 @@ from support.faults import (
     leftovers,
     models_on_disk,
     new_program,
+    want,
 )
-from support.program import Program
+from support.program import Program, command_line
 
 from wanrec.reconcile.desired import SelectArgs
-from wanrec.reconcile.engine import DriftRequest, Engine, PlanRequest
+from wanrec.reconcile.engine import ApplyRequest, DriftRequest, Engine, PlanRequest
 from wanrec.reconcile.model import ActionKind
+from wanrec.reconcile.telemetry import Event, EventKind
 from wanrec.state import codec
 
 pytestmark = [
@@ -151,3 +161,47 @@ def test_killed_at_every_step(tmp_path: Path, shared: Path, name: str, call: str
         shutil.rmtree(tmp_path / f"{name}-{_word(call)}-{number}")
         number += 1
         assert number < 250
+
+
+class PlanSeen:
+    """An event sink that tells when an apply is past its preparations."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+
+    def emit(self, event: Event) -> None:
+        """Listen for the plan's event."""
+        if event.kind is EventKind.PLAN:
+            self.reached.set()
+
+
+def test_killed_while_another_apply_waits(wanrec: Program) -> None:
+    """A run dies between its swap and the user's files, another swaps on: the files come back."""
+    SCENES["upgrade"].prepare(wanrec)
+    home = wanrec.root / "wan22" / MODEL
+    before = home.stat().st_ino
+    slow = ["strace", "-f", "-qq", "-o", os.devnull, "-e", "trace=renameat", "-P", str(home)]
+    slow += ["-e", "inject=renameat:delay_enter=60000000", *command_line(), "apply", "-y"]
+    process = subprocess.Popen(
+        slow, cwd=wanrec.project, env=wanrec.environment(**QUIET), start_new_session=True
+    )
+    try:
+        patience = time.monotonic() + 60
+        while home.stat().st_ino == before and time.monotonic() < patience:
+            time.sleep(0.01)
+        newest = NEW | {"config.json": b"{}"}
+        want(wanrec, tiny=newest)
+        engine, sink = engine_of(wanrec), PlanSeen()
+        plan = engine.plan(SelectArgs())
+        waiting = threading.Thread(target=engine.apply, args=(plan, ApplyRequest(sink=sink)))
+        waiting.start()
+        assert sink.reached.wait(60)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    waiting.join(60)
+    assert models_on_disk(wanrec) == {MODEL: newest}
+    wanrec.ok("apply", "-y")
+    assert models_on_disk(wanrec) == {MODEL: newest | dict([OWN])}
+    assert leftovers(wanrec) == []
+    wanrec.ok("drift", "--deep")
