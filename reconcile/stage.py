@@ -206,7 +206,8 @@ def _hash(root: Root, rel: str, size: int) -> str:
 
 def _place(root: Root, placement: Placement, target: str, modes: Modes) -> Via:
     if placement.take:
-        root.chmod(placement.origin, modes.file)
+        if root.stat(placement.origin).nlink == 1:  # other names: adopted by a hard link
+            root.chmod(placement.origin, modes.file)
         root.rename(placement.origin, target)
         return Via.FETCH
     if root.link(placement.origin, target):

@@ -32,13 +32,11 @@ def init(session: Session, /, urls: tuple[str, ...]) -> None:
     if root is not None:
         _create_root(Path(str(root)))
     here = Path.cwd()
-    models = starter.models_text(urls)
-    for name, text in (
-        ("wanrec.toml", starter.config_text(None if root is None else str(root))),
-        ("specs/models.toml", starter.SPEC + models),
-    ):
-        written = _write_new(here / name, text)
-        session.say(f"Wrote {name}." if written else f"Kept {name}: it is there already.")
+    _write_starter(
+        session, here, "wanrec.toml", starter.config_text(None if root is None else str(root))
+    )
+    spec = starter.SPEC + starter.models_text(urls)
+    written = _write_starter(session, here, "specs/models.toml", spec)
     if urls and not written:
         raise WanrecError(
             ErrorCode.INVALID_CONFIG,
@@ -53,6 +51,12 @@ def init(session: Session, /, urls: tuple[str, ...]) -> None:
         session.say("Wrote specs/models.lock.toml. Next: `wanrec plan`.")
         return
     session.say("Next: edit specs/models.toml, then `wanrec validate` and `wanrec plan`.")
+
+
+def _write_starter(session: Session, folder: Path, name: str, text: str) -> bool:
+    written = _write_new(folder / name, text)
+    session.say(f"Wrote {name}." if written else f"Kept {name}: it is there already.")
+    return written
 
 
 def _create_root(root: Path) -> None:
@@ -120,6 +124,8 @@ def _plain(name: str, value: object) -> object:
             return value
         case int():
             return f"{value:04o}" if name.endswith("_mode") else value
+        case tuple() if name == "quotas":
+            return dict(value)
         case tuple():
             return [_masked(str(item)) for item in value]
         case _:

@@ -1,0 +1,293 @@
+"""`wanrec adopt`: files that lie somewhere already become models, and nothing is fetched.
+
+Finds what the specs want by size and hash, stages it, and lets an ordinary apply put the whole
+models in place: plan and apply stay the only writers of model directories. Models that are not
+whole afterwards keep what was found in the stage; the next plan counts it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from wanrec.reconcile.adopting_scan import Candidate, find_content, scan
+from wanrec.reconcile.adopting_take import Link, take_in
+from wanrec.reconcile.content import inspect_content
+from wanrec.reconcile.desired import SelectArgs
+from wanrec.reconcile.engine_apply import ApplySession
+from wanrec.reconcile.engine_requests import ApplyRequest, PlanRequest
+from wanrec.reconcile.errors import ErrorCode, WanrecError
+from wanrec.reconcile.model import Presence, Via
+from wanrec.reconcile.telemetry import EventSink, Silent
+
+if TYPE_CHECKING:
+    from wanrec.reconcile.actions import Action, ApplyResult, Plan
+    from wanrec.reconcile.disk import Root
+    from wanrec.reconcile.model import Desired, DesiredModel
+    from wanrec.reconcile.workbench import Workbench
+
+__all__ = ["AdoptRequest", "Adopted", "Match", "adopt"]
+
+_CACHE = ".wanrec/cache/adopt.json"
+
+
+def _quiet(_: object) -> None:
+    """Nobody listens."""
+
+
+@attrs.frozen(kw_only=True)
+class AdoptRequest:
+    """What `wanrec adopt` is asked to do.
+
+    Attributes:
+        folder: where to look.
+        select: which models.
+        link: how files are brought in.
+        dry_run: look only.
+        announce: told what was found, before anything is written.
+        warn, progress, stop: as for `find_content`.
+        sink: gets the events of the apply.
+    """
+
+    folder: Path
+    select: SelectArgs
+    link: Link = Link.COPY
+    dry_run: bool = False
+    announce: Callable[[Adopted], None] = _quiet
+    warn: Callable[[str], None] = _quiet
+    progress: Callable[[int], None] = _quiet
+    stop: threading.Event = attrs.field(factory=threading.Event)
+    sink: EventSink = attrs.field(factory=Silent)
+
+
+@attrs.frozen(kw_only=True)
+class Match:
+    """Content that was found: where, and the addresses that want it."""
+
+    sha256: str
+    size: int
+    place: str
+    addresses: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class Adopted:
+    """What came of it.
+
+    Attributes:
+        matches: what was found, by first address.
+        missing: address → size of what was found nowhere.
+        models: keys that can be whole now.
+        result: of the apply; None when there was none.
+    """
+
+    matches: tuple[Match, ...] = ()
+    missing: Mapping[str, int] = attrs.field(factory=dict)
+    models: tuple[str, ...] = ()
+    result: ApplyResult | None = None
+
+
+def adopt(bench: Workbench, request: AdoptRequest) -> Adopted:
+    """Find, bring in, apply.
+
+    Raises:
+        WanrecError: INVALID_CONFIG for a folder that is none, or that may not be moved from;
+            of specs, state, plan and disk; INTERRUPTED.
+    """
+    _check_folder(bench, request)
+    desired = bench.collect(request.select)
+    chosen = {m.key: m for m in desired.models if desired.selection.has_model(m.key)}
+    plan = bench.plan(request.select, PlanRequest(ensure=frozenset(chosen)))
+    search = _Search(bench, request)
+    fetches = [a for a in plan.actions if a.via is Via.FETCH and a.sha256 and a.size is not None]
+    found = search.found({a.sha256: a.size for a in fetches if a.bytes_to_fetch})  # type: ignore[misc]
+    whole = _whole(plan, chosen, desired, found)
+    partly = request.link is not Link.MOVE  # a part of a model is never taken from elsewhere
+    useful = {
+        a.sha256 for a in fetches if a.key in whole or (partly and _is_required(chosen.get(a.key)))
+    }
+    outcome = Adopted(
+        matches=_matches(fetches, {s: c for s, c in found.items() if s in useful}),
+        missing=_missing(fetches, found, chosen),
+        models=tuple(sorted(whole)),
+    )
+    request.announce(outcome)
+    if request.dry_run or not outcome.matches:
+        return outcome
+    if request.link is Link.MOVE:
+        _inspect(outcome.matches, chosen)
+    left = search.stage({match.sha256: found[match.sha256] for match in outcome.matches})
+    if not whole:
+        return outcome
+    result = _apply(bench, request, [chosen[key] for key in sorted(whole)])
+    if not result.failures:
+        _remove(left, request.warn)
+    return attrs.evolve(outcome, result=result)
+
+
+def _check_folder(bench: Workbench, request: AdoptRequest) -> None:
+    folder = request.folder
+    if not folder.is_dir():
+        what = "not a folder" if folder.exists() else "no such folder"
+        raise WanrecError(ErrorCode.INVALID_CONFIG, f"{folder}: {what}", where=str(folder))
+    if request.link is Link.MOVE and folder.resolve().is_relative_to(bench.root.resolve()):
+        raise WanrecError(
+            ErrorCode.INVALID_CONFIG,
+            "files under the root are not moved: other models may own them",
+            where=str(folder),
+            hint="leave --link out",
+        )
+
+
+class _Search:
+    """The folder and the root of one run."""
+
+    def __init__(self, bench: Workbench, request: AdoptRequest) -> None:
+        self._bench = bench
+        self._request = request
+
+    def found(self, wanted: Mapping[str, int]) -> dict[str, Candidate]:
+        """Look for content; digests are remembered under the root."""
+        request, root_path = self._request, self._bench.root
+        inside = request.folder.resolve().is_relative_to(root_path.resolve())
+        candidates = scan(
+            os.path.abspath(request.folder),
+            frozenset(wanted.values()),
+            request.warn,
+            None if inside else str(root_path),
+        )
+        with self._bench.opened() as (root, _):
+            known = _remembered(root)
+            before = dict(known)
+            try:
+                return find_content(
+                    candidates,
+                    wanted,
+                    known,
+                    threads=self._bench.settings.parallelism,
+                    stop=request.stop,
+                    warn=request.warn,
+                    progress=request.progress,
+                )
+            finally:
+                if known != before and not request.dry_run:
+                    _remember(root, known)
+
+    def stage(self, found: Mapping[str, Candidate]) -> list[str]:
+        """Bring files in; returns outside paths to be removed when all is done."""
+        left = []
+        with self._bench.opened() as (root, _):
+            for sha256, one in sorted(found.items(), key=lambda item: item[1].place):
+                if self._request.stop.is_set():
+                    raise WanrecError(ErrorCode.INTERRUPTED, "stopped; what was brought in is kept")
+                place = take_in(root, one, sha256, self._request.link)
+                if place is not None:
+                    left.append(place)
+        return left
+
+
+def _whole(
+    plan: Plan, chosen: Mapping[str, DesiredModel], desired: Desired, found: Mapping[str, object]
+) -> set[str]:
+    """Keys of models that need nothing but what was found, and whose requirements do not either."""
+    lacking = {
+        action.key
+        for action in plan.actions
+        if action.via is Via.FETCH and action.bytes_to_fetch and action.sha256 not in found
+    }
+    requires = {model.key: model.requires for model in desired.models}
+    while more := {
+        key for key in chosen if key not in lacking and lacking.intersection(requires[key])
+    }:
+        lacking |= more
+    gains = {action.key for action in plan.actions}
+    return {key for key in chosen if key in gains and key not in lacking}
+
+
+def _inspect(matches: tuple[Match, ...], chosen: Mapping[str, DesiredModel]) -> None:
+    """Apply removes staged bytes that may not land; of a moved file they would be the only ones.
+
+    Raises:
+        WanrecError: POLICY_DENIED, INCOMPLETE_MODEL; nothing was moved yet.
+    """
+    for match in matches:
+        for address in match.addresses:
+            key, _, path = address.partition("::")
+            spec = next(file for file in chosen[key].files if file.path == path)
+            allowed = chosen[key].policy.allow_pickle or spec.allow_pickle is not None
+            with open(match.place, "rb") as file:
+                fault = inspect_content(file.fileno(), match.size, path, allow_pickle=allowed)
+            if fault is not None:
+                raise WanrecError(fault.code, fault.message, address=address, where=match.place)
+
+
+def _is_required(model: DesiredModel | None) -> bool:
+    return model is not None and model.installed and model.presence is Presence.REQUIRED
+
+
+def _matches(fetches: list[Action], found: Mapping[str, Candidate]) -> tuple[Match, ...]:
+    addresses: dict[str, list[str]] = {}
+    for action in fetches:
+        if action.sha256 is not None and action.sha256 in found:
+            addresses.setdefault(action.sha256, []).append(action.address)
+    return tuple(
+        Match(
+            sha256=sha256,
+            size=found[sha256].size,
+            place=found[sha256].place,
+            addresses=tuple(names),
+        )
+        for sha256, names in sorted(addresses.items(), key=lambda item: item[1])
+    )
+
+
+def _missing(
+    fetches: list[Action], found: Mapping[str, object], chosen: Mapping[str, DesiredModel]
+) -> dict[str, int]:
+    """What stays missing; of on-demand models only where a part was found."""
+    begun = {action.key for action in fetches if action.sha256 in found}
+    return {
+        action.address: action.size or 0
+        for action in fetches
+        if action.bytes_to_fetch
+        and action.sha256 not in found
+        and (action.key in begun or _is_required(chosen.get(action.key)))
+    }
+
+
+def _apply(bench: Workbench, request: AdoptRequest, models: list[DesiredModel]) -> ApplyResult:
+    words = tuple(f"{model.spec}::{model.key}" for model in models)
+    ensure = frozenset(model.key for model in models)
+    plan = bench.plan(SelectArgs(words=words), PlanRequest(ensure=ensure))
+    apply = ApplyRequest(sink=request.sink, stop=request.stop, offline=True)
+    return ApplySession(bench, apply, "adopt").apply(plan)
+
+
+def _remove(places: list[str], warn: Callable[[str], None]) -> None:
+    """The end of a move across file systems."""
+    for place in places:
+        try:
+            os.unlink(place)
+        except OSError as error:
+            warn(f"{place}: was copied, but cannot be removed: {error.strerror}")
+
+
+def _remembered(root: Root) -> dict[str, str]:
+    try:
+        with os.fdopen(root.open_read(_CACHE), "rb") as file:
+            known = json.load(file)
+    except (WanrecError, ValueError):
+        return {}
+    plain = isinstance(known, dict) and all(isinstance(v, str) for v in known.values())
+    return known if plain else {}
+
+
+def _remember(root: Root, known: Mapping[str, str]) -> None:
+    root.make_dirs(_CACHE.rpartition("/")[0], 0o755)
+    root.write_atomic(_CACHE, json.dumps(known, sort_keys=True, indent=0).encode(), 0o644)

@@ -1,0 +1,183 @@
+"""Finds wanted content among the files of a folder: by size first, then by hash.
+
+Reads and never writes. Whatever lies there is taken as it comes: symlink loops, sockets, folders
+nobody may read and files that change meanwhile are passed over with a word. A file is hashed at
+most once as long as its stat stays the same: the caller keeps what was computed.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, MutableMapping
+from typing import NamedTuple
+
+from wanrec.reconcile.content import Stop, hash_fd
+from wanrec.reconcile.disk import WANREC_DIR
+
+__all__ = ["Candidate", "find_content", "scan"]
+
+
+class Candidate(NamedTuple):
+    """A regular file that could be wanted: where it really lies, and its identity."""
+
+    place: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    ino: int
+    dev: int
+
+    @property
+    def identity(self) -> str:
+        """What a remembered digest belongs to."""
+        return f"{self.dev}:{self.ino}:{self.size}:{self.mtime_ns}:{self.ctime_ns}"
+
+
+def candidate(place: str, status: os.stat_result) -> Candidate:
+    """The candidate for a path and its stat."""
+    s = status
+    return Candidate(place, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_dev)
+
+
+def scan(
+    folder: str, sizes: Container[int], warn: Callable[[str], None], skip: str | None = None
+) -> list[Candidate]:
+    """Return the regular files of these sizes below a folder, each inode once, by path.
+
+    Links are followed, also to folders; no folder is entered twice.
+
+    Args:
+        folder: where to look.
+        sizes: sizes that are wanted.
+        warn: told what could not be looked at.
+        skip: a folder that is not entered.
+    """
+    found: dict[tuple[int, int], Candidate] = {}
+    for place, status in _files(folder, warn, os.path.realpath(skip) if skip else None):
+        if status.st_size in sizes:
+            inode = status.st_dev, status.st_ino
+            found.setdefault(inode, candidate(os.path.realpath(place), status))
+    return sorted(found.values())
+
+
+def _files(
+    folder: str, warn: Callable[[str], None], skip: str | None
+) -> Iterator[tuple[str, os.stat_result]]:
+    waiting, entered = [folder], set[tuple[int, int]]()
+    while waiting:
+        here = waiting.pop()
+        try:
+            own = os.stat(here)
+            inode = own.st_dev, own.st_ino
+            if inode in entered or (skip is not None and os.path.realpath(here) == skip):
+                continue
+            entered.add(inode)
+            names = sorted(os.listdir(here))
+        except OSError as error:
+            warn(f"{here}: passed over: {error.strerror}")
+            continue
+        for name in names:
+            place = os.path.join(here, name)
+            try:
+                status = os.stat(place)
+            except OSError as error:
+                if not isinstance(error, FileNotFoundError):  # a link that leads nowhere is usual
+                    warn(f"{place}: passed over: {error.strerror}")
+                continue
+            if stat.S_ISREG(status.st_mode):
+                yield place, status
+            elif stat.S_ISDIR(status.st_mode) and name != WANREC_DIR:
+                waiting.append(place)
+
+
+def find_content(
+    candidates: Iterable[Candidate],
+    wanted: Mapping[str, int],
+    known: MutableMapping[str, str],
+    *,
+    threads: int,
+    stop: Stop,
+    warn: Callable[[str], None],
+    progress: Callable[[int], None],
+) -> dict[str, Candidate]:
+    """Return sha256 → the first candidate with that content.
+
+    Args:
+        candidates: files of wanted sizes.
+        wanted: sha256 → size.
+        known: identity → digest of files hashed before; new digests are added.
+        threads: files hashed at the same time.
+        stop: ends the work early.
+        warn: told of files that could not be read, or changed meanwhile.
+        progress: told of bytes as they are read.
+
+    Raises:
+        WanrecError: INTERRUPTED; what was hashed until then is in `known`.
+    """
+    search = _Search(wanted, known, stop, warn, progress)
+    ordered = sorted(candidates, key=lambda one: (os.path.basename(one.place) not in wanted, one))
+    if threads < 2 or len(ordered) < 2:
+        for one in ordered:
+            search.look_at(one)
+        return search.found
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(threads, "wanrec-adopt") as pool:
+        for _ in pool.map(search.look_at, ordered):
+            pass
+    return search.found
+
+
+class _Search:
+    def __init__(
+        self,
+        wanted: Mapping[str, int],
+        known: MutableMapping[str, str],
+        stop: Stop,
+        warn: Callable[[str], None],
+        progress: Callable[[int], None],
+    ) -> None:
+        self.found: dict[str, Candidate] = {}
+        self._open: dict[int, set[str]] = {}
+        for sha256, size in wanted.items():
+            self._open.setdefault(size, set()).add(sha256)
+        self._known = known
+        self._stop = stop
+        self._warn = warn
+        self._progress = progress
+        self._lock = threading.Lock()
+
+    def look_at(self, one: Candidate) -> None:
+        """Hash one file, unless everything of its size has been found already."""
+        with self._lock:
+            if not self._open.get(one.size):
+                return
+            digest = self._known.get(one.identity)
+        if digest is None:
+            digest = self._hash(one)
+        if digest is None:
+            return
+        with self._lock:
+            self._known[one.identity] = digest
+            if digest in self._open[one.size]:
+                self._open[one.size].discard(digest)
+                self.found[digest] = one
+
+    def _hash(self, one: Candidate) -> str | None:
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        try:
+            fd = os.open(one.place, flags)
+            try:
+                digest, _ = hash_fd(fd, one.size, stop=self._stop, progress=self._progress)
+                after = candidate(one.place, os.fstat(fd))
+            finally:
+                os.close(fd)
+        except OSError as error:
+            self._warn(f"{one.place}: passed over: {error.strerror}")
+            return None
+        if after.identity != one.identity:
+            self._warn(f"{one.place}: passed over: it changed while it was read")
+            return None
+        return digest
