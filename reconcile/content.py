@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from wanrec.reconcile.content_rules import (
@@ -36,6 +36,7 @@ __all__ = [
     "hash_many",
     "inspect_content",
     "is_index",
+    "read_view_at",
 ]
 
 CHUNK = 1024 * 1024
@@ -43,6 +44,14 @@ _LARGE = 8 * CHUNK
 _BATCH = 16
 _Item = TypeVar("_Item")
 _local = threading.local()
+
+
+class Beside(Protocol):
+    """Whatever wants to see the bytes that are hashed, in their order."""
+
+    def update(self, chunk: memoryview) -> None:
+        """Take the next bytes of the file."""
+        ...
 
 
 class Stop(Protocol):
@@ -59,6 +68,7 @@ def hash_fd(
     *,
     stop: Stop | None = None,
     progress: Callable[[int], None] | None = None,
+    beside: Beside | None = None,
 ) -> tuple[str, int]:
     """Hash a file from its current position and return `(sha256, bytes read)`.
 
@@ -67,6 +77,7 @@ def hash_fd(
         size: bytes expected; a file that turns out longer is not read to its end.
         stop: asked once a chunk.
         progress: called with the bytes of each chunk.
+        beside: sees each chunk while it is in memory.
 
     Raises:
         OSError: the file cannot be read.
@@ -82,6 +93,8 @@ def hash_fd(
     while count := _read_into(fd, view):
         digest.update(view[:count])
         total += count
+        if beside is not None:
+            beside.update(view[:count])
         if progress is not None:
             progress(count)
         if size is not None and total > size:
@@ -99,6 +112,7 @@ def hash_many(
     threads: int = 2,
     stop: Stop | None = None,
     progress: Callable[[int], None] | None = None,
+    beside: Mapping[int, Beside] | None = None,
 ) -> list[tuple[str, int] | Exception]:
     """Hash many files on several threads.
 
@@ -109,6 +123,7 @@ def hash_many(
         threads: at least 1; the calling thread is one of them.
         stop: ends all work early.
         progress: called with byte counts, from every thread.
+        beside: position in `items` → what sees the bytes of that one.
 
     Returns:
         In the order of `items`: `(sha256, bytes)`, or the `OSError` or `WanrecError` of the one
@@ -129,7 +144,8 @@ def hash_many(
                 if stop is not None and stop.is_set():
                     return
                 size = None if sizes is None else sizes[index]
-                results[index] = _hash_one(items[index], opener, size, stop, progress)
+                watcher = None if beside is None else beside.get(index)
+                results[index] = _hash_one(items[index], opener, size, stop, progress, watcher)
 
     helpers = [
         threading.Thread(target=work, name=f"wanrec-hash-{n}", daemon=True)
@@ -156,11 +172,12 @@ def _hash_one(
     size: int | None,
     stop: Stop | None,
     progress: Callable[[int], None] | None,
+    beside: Beside | None,
 ) -> tuple[str, int] | Exception:
     try:
         fd = opener(item)
         try:
-            return hash_fd(fd, size, stop=stop, progress=progress)
+            return hash_fd(fd, size, stop=stop, progress=progress, beside=beside)
         finally:
             os.close(fd)
     except (OSError, WanrecError) as exc:
@@ -257,6 +274,10 @@ if hasattr(os, "readv"):
     def _pread(fd: int, count: int, offset: int) -> bytes:
         return os.pread(fd, count, offset)
 
+    def read_view_at(fd: int, view: memoryview, offset: int) -> int:
+        """Read into the view from an offset; 0 is the end of the file."""
+        return os.preadv(fd, (view,), offset)
+
     def _expect_sequential(fd: int) -> None:
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
@@ -271,6 +292,12 @@ else:  # Windows
     def _pread(fd: int, count: int, offset: int) -> bytes:
         os.lseek(fd, offset, os.SEEK_SET)
         return os.read(fd, count)
+
+    def read_view_at(fd: int, view: memoryview, offset: int) -> int:
+        """Read into the view from an offset; 0 is the end of the file."""
+        data = _pread(fd, len(view), offset)
+        view[: len(data)] = data
+        return len(data)
 
     def _expect_sequential(fd: int) -> None:
         """There is no such advice to give."""

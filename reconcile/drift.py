@@ -1,8 +1,10 @@
 """State against disk: what recorded files are no longer what the state says.
 
-Reads only: no spec, no lock, no network, nothing written. A file whose stat identity is as
-recorded is believed (the trust rule); a doubtful one is hashed within a budget and only its bytes
-decide; `deep` hashes everything. Models of a live run are named and left out.
+Reads only: no spec, no lock, no network; nothing is written but, by a deep check and where it can,
+the part digests of what it has read, which are no part of the state (`part_records`). A file
+whose stat identity is as recorded is believed (the trust rule); a doubtful one is hashed within a
+budget and only its bytes decide; `deep` hashes everything. Models of a live run are named and
+left out.
 """
 
 from __future__ import annotations
@@ -143,6 +145,7 @@ class _Look:
         self.unreadable: list[tuple[str, str]] = []
         self.suspects: list[str] = []
         self.bytes_hashed = 0
+        self.bad_parts: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {}
 
     def at(self, scope: _Scope) -> list[str]:
         """Look at every recorded file; returns what the state does not know."""
@@ -217,19 +220,20 @@ class _Look:
         facts: dict[_Inode, FileFact],
         threads: int,
     ) -> None:
-        from wanrec.reconcile.content import hash_many  # a clean run reads no bytes
+        from wanrec.reconcile.drift_parts import Read, read_all  # a clean run reads no bytes
 
-        results = hash_many(
-            [inodes[inode][0][1].path for inode in chosen],
-            self.root.open_read,
-            sizes=[facts[inode].size for inode in chosen],
+        results = read_all(
+            self.root,
+            [(inodes[inode][0][1].path, inode[2], facts[inode].size) for inode in chosen],
             threads=threads,
+            deep=self.deep,
         )
         for inode, result in zip(chosen, results, strict=True):
-            if isinstance(result, tuple):
-                self.bytes_hashed += result[1]
-                if result[0] != inode[2]:
-                    self._differs(inodes[inode], facts[inode], *result)
+            if isinstance(result, Read):
+                self.bytes_hashed += result.size
+                if result.sha256 != inode[2]:
+                    self.bad_parts[inode[:2]] = result.bad
+                    self._differs(inodes[inode], facts[inode], result.sha256, result.size)
                 continue
             for address, record in inodes[inode]:
                 self._lost(address, record, result)
@@ -261,23 +265,23 @@ class _Look:
             damaged = fact is not None and kind in (DriftKind.SIZE, DriftKind.CONTENT)
             one = (kind, fact.dev, fact.ino, record.sha256) if fact and damaged else address
             shared.setdefault(one, []).append(finding)
-        return [_item(names) for names in shared.values()]
+        return [self._item(names) for names in shared.values()]
+
+    def _item(self, names: list[tuple[str, FileRecord, DriftKind, FileFact | None]]) -> DriftItem:
+        address, record, kind, fact = names[0]
+        key, _, path = address.partition("::")
+        is_file = fact is not None and fact.kind is EntryKind.FILE
+        return DriftItem(
+            address=address,
+            model=key,
+            path=path,
+            kind=kind,
+            expected=Content(size=record.size, sha256=record.sha256),
+            found=Content(size=fact.size, sha256=fact.sha256) if fact and is_file else None,
+            paths=tuple(name.path for _, name, _, _ in names),
+            parts=self.bad_parts.get((fact.dev, fact.ino), ()) if fact else (),
+        )
 
 
 def _spend(budget: int, size: int) -> tuple[int, bool]:
     return (budget - size, True) if size <= budget else (budget, False)
-
-
-def _item(names: list[tuple[str, FileRecord, DriftKind, FileFact | None]]) -> DriftItem:
-    address, record, kind, fact = names[0]
-    key, _, path = address.partition("::")
-    is_file = fact is not None and fact.kind is EntryKind.FILE
-    return DriftItem(
-        address=address,
-        model=key,
-        path=path,
-        kind=kind,
-        expected=Content(size=record.size, sha256=record.sha256),
-        found=Content(size=fact.size, sha256=fact.sha256) if fact and is_file else None,
-        paths=tuple(name.path for _, name, _, _ in names),
-    )

@@ -33,7 +33,8 @@ class DriftKind(enum.StrEnum):
 class DriftItem:
     """One recorded file that is not what the state says.
 
-    `paths` lists every root-relative name of a damaged inode that several names share.
+    `paths` lists every root-relative name of a damaged inode that several names share; `parts`
+    the byte ranges (start, stop) that differ, as far as parts of the content were recorded.
     """
 
     address: str
@@ -43,6 +44,7 @@ class DriftItem:
     expected: Content | None
     found: Content | None
     paths: tuple[str, ...] = ()
+    parts: tuple[tuple[int, int], ...] = ()
 
 
 @attrs.frozen(kw_only=True)

@@ -12,6 +12,7 @@ __all__ = ["drift_json", "drift_text", "drift_verdict", "finding"]
 
 DRIFT_FORMAT_VERSION = 1
 _FOREIGN_SHOWN = 20
+_PARTS_SHOWN = 8
 
 
 def drift_text(report: DriftReport, color: bool = False) -> str:
@@ -21,6 +22,7 @@ def drift_text(report: DriftReport, color: bool = False) -> str:
         lines.append(f"{paint('~', '~', color)} {finding(item)}")
         if len(item.paths) > 1:
             lines += [f"    shared as {escaped(path)}" for path in item.paths]
+        lines += _bad_parts(item)
     mark = paint("?", "?", color)
     lines += [f"{mark} {escaped(name)}  suspect, not hashed" for name in report.suspects]
     mark = paint("!", "!", color)
@@ -56,6 +58,13 @@ def finding(item: DriftItem) -> str:
     return f"{escaped(item.address)}  {item.kind}  expected {expected}  found {found}"
 
 
+def _bad_parts(item: DriftItem) -> list[str]:
+    lines = [f"    bad part: bytes {a} to {b}" for a, b in item.parts[:_PARTS_SHOWN]]
+    if len(item.parts) > _PARTS_SHOWN:
+        lines.append(f"    … and {len(item.parts) - _PARTS_SHOWN} more bad parts")
+    return lines
+
+
 def drift_json(report: DriftReport) -> str:
     """Return the contract's JSON document."""
     import json
@@ -82,6 +91,7 @@ def _item(item: DriftItem) -> dict[str, object]:
         "expected": _content_dict(item.expected),
         "found": _content_dict(item.found),
         "paths": list(item.paths),
+        "parts": [list(span) for span in item.parts],
     }
 
 
