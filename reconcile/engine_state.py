@@ -1,4 +1,4 @@
-"""Edits of the state that no plan makes: mv, rm, rebuild.
+"""Edits of the state that no plan makes: mv, rm, pin, rebuild.
 
 Each goes through a run and its journal like any apply, so a crash leaves the old state or the new
 one. None of them fetches, moves or deletes a model file.
@@ -18,7 +18,7 @@ from wanrec.reconcile.engine_ensure import recorded_key
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.model import Assurance, EntryKind
 from wanrec.reconcile.plan_scope import record_of
-from wanrec.reconcile.recover import finished_swaps
+from wanrec.reconcile.recover import end_swaps
 from wanrec.reconcile.stage import rfc3339, settled
 from wanrec.reconcile.telemetry import EventKind, EventSink, emit
 from wanrec.state.model import (
@@ -27,6 +27,7 @@ from wanrec.state.model import (
     ModelRecord,
     State,
     files_by_model,
+    lock_name,
 )
 from wanrec.state.run import RunHeader
 from wanrec.state.store import StateStore
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from wanrec.reconcile.model import DesiredModel
     from wanrec.reconcile.workbench import Workbench
 
-__all__ = ["move_record", "rebuild", "remove_record"]
+__all__ = ["move_record", "rebuild", "remove_record", "set_pinned"]
 
 
 def move_record(
@@ -77,6 +78,30 @@ def remove_record(store: StateStore, project: str, model: str) -> None:
         run.fold()
 
 
+def set_pinned(
+    store: StateStore, project: str, model: str, pinned: bool, timeout_s: float
+) -> str:
+    """Pin or unpin a model under its lock; returns its key.
+
+    Raises:
+        WanrecError: MODEL_NOT_FOUND; LOCK_TIMEOUT.
+    """
+    operation = "pin" if pinned else "unpin"
+    seen = store.read_overlay().state
+    key = _known(seen, model)
+    if seen.models[key].pinned is pinned:
+        return key
+    with store.locks.acquire(lock_name(key), timeout_s, operation):
+        state = store.read_overlay().state
+        old = state.models[_known(state, key)]
+        record = attrs.evolve(old, pinned=pinned, generation=old.generation + 1)
+        files = files_by_model(state.files).get(key, {})
+        with store.begin_run(RunHeader(operation=operation, project=project)) as run:
+            run.append_commit(ModelCommit(key=key, model=record, files=files))
+            run.fold()
+    return key
+
+
 def _known(state: State, model: str) -> str:
     key = recorded_key(state, model, None)
     if key is None:
@@ -102,7 +127,8 @@ def rebuild(engine: Workbench, root: Root, store: StateStore, sink: EventSink) -
         models: dict[str, ModelRecord] = dict(past.models)
         files: dict[str, FileRecord] = {}
         remembered = files_by_model(past.files)
-        for commit in finished_swaps(root, dead):
+        until_ns = now + int(engine.settings.swap_grace * 1e9)
+        for commit in end_swaps(root, dead, until_ns=until_ns):
             remembered[commit.key] = dict(commit.files)
             if commit.model is not None:
                 models[commit.key] = commit.model

@@ -44,7 +44,7 @@ from wanrec.state.store import StateStore
 
 __all__ = [
     "due_retired",
-    "finished_swaps",
+    "end_swaps",
     "hand_over",
     "identity_updates",
     "recover_runs",
@@ -66,9 +66,19 @@ def swap_happened(root: Root, intent: SwapIntent) -> bool:
     return removed and root.stat(intent.stage).ino != intent.stage_ino
 
 
-def finished_swaps(root: Root, runs: Iterable[DeadRun]) -> list[ModelCommit]:
-    """What dead runs had put in place but could not record. Read-only."""
-    return [intent.commit for dead in runs for intent in dead.swaps if swap_happened(root, intent)]
+def end_swaps(root: Root, runs: Iterable[DeadRun], *, until_ns: int) -> list[ModelCommit]:
+    """Finish the swaps of dead runs on the disk; return what those runs could not record.
+
+    For who makes the state anew: the journals stay until that is written.
+    """
+    log = IdentityLog()
+    finished = []
+    for dead in runs:
+        for intent in dead.swaps:
+            if _complete(root, intent, State(), until_ns, log):
+                finished.append(intent.commit)
+        _clear_stage(root, dead.info.run_id, log)
+    return finished
 
 
 def recover_runs(

@@ -26,6 +26,7 @@ from support.faults import (
     Scene,
     disturbed,
     end_state,
+    kill_at,
     leftovers,
     models_on_disk,
     new_program,
@@ -161,6 +162,36 @@ def test_killed_at_every_step(tmp_path: Path, shared: Path, name: str, call: str
         shutil.rmtree(tmp_path / f"{name}-{_word(call)}-{number}")
         number += 1
         assert number < 250
+
+
+@pytest.mark.parametrize("number", [56, 59, 61, 64])
+def test_killed_where_directories_cannot_be_exchanged(
+    tmp_path: Path, shared: Path, number: int
+) -> None:
+    """Two renames instead of one exchange: never a mix, repaired by the next run."""
+    scene = SCENES["upgrade"]
+    program = new_program(tmp_path / "two-step")
+    scene.prepare(program)
+    code, out, err = kill_at(program, number, *scene.args, exchange=False)
+    assert code == -signal.SIGKILL, f"{out}\n{err}"
+    files = models_on_disk(program).get(MODEL, {})
+    files.pop(OWN[0], None)
+    assert files in ({}, scene.before[MODEL], scene.after[MODEL])
+    check_recovery(scene, program, undisturbed("upgrade", shared))
+
+
+@pytest.mark.parametrize("number", [61, 65, 78])
+def test_killed_and_then_the_state_is_lost(tmp_path: Path, shared: Path, number: int) -> None:
+    """A rebuild ends what the dead run began: the user's files come back, nothing is fetched."""
+    scene = SCENES["upgrade"]
+    program, killed = disturbed(scene, tmp_path / "lost", "step", number)
+    assert killed
+    (program.root / ".wanrec/state.json").unlink()
+    os.rename(program.project / "mirror", program.project / "gone")
+    program.ok("state", "rebuild")
+    assert models_on_disk(program) == {MODEL: NEW | dict([OWN])}
+    assert leftovers(program) == []
+    assert program.ok("plan").stdout.startswith("No changes.")
 
 
 class PlanSeen:

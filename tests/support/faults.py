@@ -161,12 +161,18 @@ def inject(
     return done.returncode, done.stdout, done.stderr, fired
 
 
-def kill_at(program: Program, number: int, *args: str) -> tuple[int, str, str]:
-    """Run the program, killed before its Nth step that changes the disk."""
+def kill_at(
+    program: Program, number: int, *args: str, exchange: bool = True
+) -> tuple[int, str, str]:
+    """Run the program, killed before its Nth step that changes the disk.
+
+    Without `exchange` as on a file system that cannot exchange two directories.
+    """
+    env = QUIET if exchange else QUIET | {"KILL_AT_NO_EXCHANGE": "1"}
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("kill_at.py")), str(number), *args],
         cwd=program.project,
-        env=program.environment(**QUIET),
+        env=program.environment(**env),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
