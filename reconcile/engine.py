@@ -19,6 +19,8 @@ from wanrec.reconcile.workbench import Workbench
 
 if TYPE_CHECKING:
     from wanrec.reconcile.actions import ApplyResult, DriftReport, ModelStatus, Plan
+    from wanrec.reconcile.engine_gc import GcReport, GcRequest
+    from wanrec.reconcile.lifecycle_usage import Usage
     from wanrec.reconcile.planfile import PlanFile
     from wanrec.reconcile.select_args import SelectArgs
     from wanrec.state.lock_info import LockInfo
@@ -165,18 +167,21 @@ class Engine(Workbench):
         variant: str | None = None,
         *,
         offline: bool = False,
+        force: bool = False,
         request: ApplyRequest | None = None,
     ) -> Path:
         """Return the path of a whole, verified model; bring it when it is not there.
 
-        A model that is there costs stats only: no lock, no write, no spec, no network.
+        A model that is there costs stats only: no lock, no write, no spec, no network. `force`
+        hashes every file of it instead, and brings again what differs.
 
         Raises:
             WanrecError: what kept the model from being there.
         """
         from wanrec.reconcile.engine_ensure import ensure
 
-        return ensure(self, model, variant, offline, request or ApplyRequest())
+        asked = request or ApplyRequest()
+        return ensure(self, model, variant, asked, offline=offline, force=force)
 
     @contextmanager
     def use(self, model: str, variant: str | None = None) -> Iterator[Path]:
@@ -185,14 +190,9 @@ class Engine(Workbench):
         Raises:
             WanrecError: as `ensure`; LOCK_TIMEOUT while a swap is under way.
         """
-        from wanrec.reconcile.engine_ensure import recorded_key
-        from wanrec.state.model import lock_name
+        from wanrec.reconcile.engine_ensure import ensure_in_use
 
-        path = self.ensure(model, variant)
-        with self.opened() as (root, store):
-            key = recorded_key(view_of(root, store).state, model, variant)
-            name = lock_name(key or model)
-            held = store.locks.use(name, self.settings.lock_timeout)
+        path, held = ensure_in_use(self, model, variant)
         try:
             yield path
         finally:
@@ -236,3 +236,40 @@ class Engine(Workbench):
         """Who holds which lock at this moment."""
         with self.opened() as (_, store):
             return store.locks.list_locks()
+
+    # Living with the disk.
+
+    def gc(self, request: GcRequest | None = None) -> GcReport:
+        """Evict on-demand models as the limits say and clear what nothing reaches.
+
+        Raises:
+            WanrecError: STATE_MISSING and its kin: without a state nothing is removed;
+                LOCK_UNRELIABLE; disk errors.
+        """
+        from wanrec.reconcile.engine_gc import GcRequest, collect_garbage
+
+        return collect_garbage(self, request or GcRequest())
+
+    def pin(self, model: str, *, pinned: bool = True) -> str:
+        """Keep a model from being evicted, or no longer; its key. Only the record changes.
+
+        Raises:
+            WanrecError: MODEL_NOT_FOUND; LOCK_TIMEOUT while the model is worked on.
+        """
+        from wanrec.reconcile.engine_state import set_pinned
+
+        with self.opened() as (_, store):
+            self.recover()
+            settings = self.settings
+            return set_pinned(store, settings.project, model, pinned, settings.lock_timeout)
+
+    def usage(self) -> Usage:
+        """What the recorded models take on the disk; stats only.
+
+        Raises:
+            WanrecError: of state or root.
+        """
+        from wanrec.reconcile.lifecycle_usage import usage_of
+
+        with self.opened() as (root, store):
+            return usage_of(root, view_of(root, store).state)

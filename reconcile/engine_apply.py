@@ -24,7 +24,7 @@ from wanrec.reconcile.disk_probe import fs_type, is_network_fs, probe_exchange
 from wanrec.reconcile.engine_view import view_of
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.live_state import LiveState
-from wanrec.reconcile.model import ActionKind, Desired
+from wanrec.reconcile.model import ActionKind, Desired, Reason
 from wanrec.reconcile.planfile import PlanFile, Resume, check_resumable
 from wanrec.reconcile.preflight import check_room, check_swap_targets, room_needed
 from wanrec.reconcile.recover import (
@@ -74,6 +74,7 @@ class ApplySession:
                 LOCK_UNRELIABLE and state errors before anything was touched.
         """
         _refuse_blocked(plan)
+        plan = _insisting_on_damage(plan)
         if not plan.actions and not plan.records:
             with self._engine.opened() as (root, store):
                 self._tidy(root, store)
@@ -88,8 +89,8 @@ class ApplySession:
         Raises:
             WanrecError: PLAN_STALE, PLAN_FOREIGN; as `apply`.
         """
-        saved = file.plan
-        _refuse_blocked(saved)
+        _refuse_blocked(file.plan)
+        saved = _insisting_on_damage(file.plan)
         desired = self._desired(saved)
         _refuse_changed_specs(saved, desired)
         with self._engine.opened() as (root, store):
@@ -325,6 +326,19 @@ class ApplySession:
             failure = Failure(address="state", error=error)
             return attrs.evolve(result, failures=(*result.failures, failure))
         return result
+
+
+def _insisting_on_damage(plan: Plan) -> Plan:
+    """Ask for files by name whose bytes were read and are wrong.
+
+    Whoever looks again under the lock goes by stats, and rot on a disk moves no clock.
+    """
+    wrong = (Reason.CORRUPT, Reason.HASH_DIFFERS)
+    damaged = {a.address for a in plan.actions if a.reason in wrong}
+    if not damaged:
+        return plan
+    options = attrs.evolve(plan.options, replace=plan.options.replace | damaged)
+    return attrs.evolve(plan, options=options)
 
 
 def _refuse_blocked(plan: Plan) -> None:

@@ -14,20 +14,26 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from wanrec.reconcile.disk import Root
 from wanrec.reconcile.engine_view import view_of
 from wanrec.reconcile.errors import ErrorCode, WanrecError, worst_exit
-from wanrec.reconcile.model import EntryKind, model_key, split_key
+from wanrec.reconcile.model import model_key, split_key
 from wanrec.reconcile.names import nearest
-from wanrec.reconcile.trust import is_trusted
-from wanrec.state.model import FileRecord, State
+from wanrec.state.model import State, lock_name
 
 if TYPE_CHECKING:
     from wanrec.reconcile.engine_requests import ApplyRequest
     from wanrec.reconcile.model import Desired
     from wanrec.reconcile.workbench import Workbench
+    from wanrec.state.lock import HeldLock
 
-__all__ = ["ensure", "locate", "recorded_key"]
+__all__ = ["ensure", "ensure_in_use", "locate", "recorded_key"]
+
+# Without specs, or on a root that cannot be written, there is no way to bring or record anything.
+_NOTHING_TO_WRITE_WITH = (
+    ErrorCode.MODEL_NOT_FOUND,
+    ErrorCode.READ_ONLY,
+    ErrorCode.PERMISSION_DENIED,
+)
 
 
 def recorded_key(state: State, model: str, variant: str | None) -> str | None:
@@ -66,45 +72,83 @@ def locate(engine: Workbench, model: str, variant: str | None) -> str:
 
 
 def ensure(
-    engine: Workbench, model: str, variant: str | None, offline: bool, request: ApplyRequest
+    engine: Workbench,
+    model: str,
+    variant: str | None,
+    request: ApplyRequest,
+    *,
+    offline: bool = False,
+    force: bool = False,
 ) -> Path:
     """Return the absolute path of a whole, verified model.
+
+    Args:
+        engine: whose settings and root.
+        model: ``NAME``, ``ID``, ``ID@VARIANT`` or ``ID[VARIANT]``.
+        variant: for names without one.
+        request: how missing bytes are brought.
+        offline: use no network.
+        force: hash every file instead of believing stats; what differs is brought again.
 
     Raises:
         WanrecError: what kept it from being there.
     """
+    return engine.root / _ensured(engine, model, variant, request, offline, force)[1]
+
+
+def _ensured(
+    engine: Workbench,
+    model: str,
+    variant: str | None,
+    request: ApplyRequest,
+    offline: bool,
+    force: bool,
+) -> tuple[str, str]:
+    """Make a model whole; its key and its directory relative to the root."""
     with engine.opened() as (root, store):
-        state = view_of(root, store).state
-        key = recorded_key(state, model, variant)
-        if key is not None and is_whole(root, state, key):
-            _mark_used(engine.root, key)
-            return engine.root / state.models[key].directory
-    desired, key = _declared(engine, model, variant, state)
-    _bring(engine, desired, key, offline, request)
+        seen = engine.present.look(root, store)
+        known = recorded_key(seen.state, model, variant)
+        if known is not None and not force and engine.present.is_whole(root, seen, known):
+            _mark_used(engine.root, known)
+            return known, seen.state.models[known].directory
+    try:
+        desired, key = _declared(engine, model, variant, seen.state)
+        _bring(engine, desired, key, offline, force, request)
+    except WanrecError as error:
+        if known is None or error.code not in _NOTHING_TO_WRITE_WITH:
+            raise
+        with engine.opened() as (root, _):
+            now = engine.now()
+            if not engine.present.is_whole_by_hash(root, seen, known, now, everything=force):
+                raise
+        return known, seen.state.models[known].directory
     _mark_used(engine.root, key)
-    return engine.root / next(m.directory for m in desired.models if m.key == key)
+    return key, next(m.directory for m in desired.models if m.key == key)
 
 
-def is_whole(root: Root, state: State, key: str) -> bool:
-    """True when every recorded file is trusted by its stat; stats only.
+def ensure_in_use(
+    engine: Workbench, model: str, variant: str | None
+) -> tuple[Path, HeldLock | None]:
+    """Ensure a model and hold its readers' lock; it is whole while the lock is held.
 
-    A record without `spec_sha256` is of a model that is not complete.
+    The lock is None where none can be made: a read-only root, where nobody can swap either.
+
+    Raises:
+        WanrecError: as `ensure`; LOCK_TIMEOUT while a swap is under way.
     """
-    if not state.models[key].spec_sha256:
-        return False
-    prefix = f"{key}::"
-    return all(
-        _trusted(root, record)
-        for address, record in state.files.items()
-        if address.startswith(prefix)
-    )
+    from wanrec.reconcile.engine_requests import ApplyRequest
 
-
-def _trusted(root: Root, record: FileRecord) -> bool:
-    fact = root.stat(record.path)
-    return fact.kind is EntryKind.FILE and is_trusted(
-        record, fact.size, fact.mtime_ns, fact.ctime_ns, fact.ino
-    )
+    while True:
+        key, directory = _ensured(engine, model, variant, ApplyRequest(), False, False)
+        with engine.opened() as (root, store):
+            held = store.locks.use(lock_name(key), engine.settings.lock_timeout)
+            if held is None:
+                return engine.root / directory, None
+            # Between the look and the lock somebody may have evicted or swapped it.
+            seen = engine.present.look(root, store)
+            if engine.present.is_whole(root, seen, key):
+                return engine.root / seen.state.models[key].directory, held
+            held.release()
 
 
 def _declared(
@@ -132,7 +176,12 @@ def _declared(
 
 
 def _bring(
-    engine: Workbench, desired: Desired, key: str, offline: bool, request: ApplyRequest
+    engine: Workbench,
+    desired: Desired,
+    key: str,
+    offline: bool,
+    force: bool,
+    request: ApplyRequest,
 ) -> None:
     from wanrec.reconcile.desired import SelectArgs
     from wanrec.reconcile.engine_apply import ApplySession
@@ -141,12 +190,16 @@ def _bring(
     if offline:
         request = attrs.evolve(request, offline=True)
     needed = frozenset({key}) | desired.selection.pulled_in
-    plan = engine.plan(SelectArgs(words=(key,)), PlanRequest(ensure=needed))
+    plan = engine.plan(SelectArgs(words=(key,)), PlanRequest(ensure=needed, deep=force))
     result = ApplySession(engine, request, "ensure").apply(plan)
     fatal = [failure.error for failure in result.failures if not failure.optional]
     if fatal:
         worst = worst_exit(error.code for error in fatal)
         raise next(error for error in fatal if error.exit_code is worst)
+    if request.stop.is_set():
+        raise WanrecError(
+            ErrorCode.INTERRUPTED, f"stopped before {key} was there", hint=f"wanrec ensure {key}"
+        )
 
 
 def _mark_used(root: Path, key: str) -> None:

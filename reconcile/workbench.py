@@ -29,6 +29,7 @@ from wanrec.state.store import StateStore
 
 if TYPE_CHECKING:
     from wanrec.reconcile.actions import Plan, PlanOptions
+    from wanrec.reconcile.engine_present import PresentModels
     from wanrec.reconcile.model import Desired
     from wanrec.reconcile.select_args import SelectArgs
 
@@ -53,6 +54,7 @@ class Workbench:
         self.settings = settings
         self.environ = environ
         self.now = now
+        self._present: PresentModels | None = None
 
     @classmethod
     def from_config(
@@ -78,6 +80,15 @@ class Workbench:
     def root(self) -> Path:
         """The root; raises INVALID_CONFIG when none is set."""
         return self.settings.require_root()
+
+    @property
+    def present(self) -> PresentModels:
+        """What this engine remembers of the state between calls (see `engine_present`)."""
+        if self._present is None:
+            from wanrec.reconcile.engine_present import PresentModels
+
+            self._present = PresentModels()
+        return self._present
 
     def collect(self, select: SelectArgs) -> Desired:
         """Read, check and resolve the specs; no disk below the root, no network.
