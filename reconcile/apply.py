@@ -21,7 +21,7 @@ from wanrec.reconcile.apply_tally import Tally
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.gather import FetchFiles, Gathered, Gatherer
-from wanrec.reconcile.model import Desired, DesiredModel
+from wanrec.reconcile.model import ActionKind, Desired, DesiredModel, Reason
 from wanrec.reconcile.model_commit import Committed, Committer
 from wanrec.reconcile.stage import IdentityLog, Modes, private_stage
 from wanrec.reconcile.telemetry import EventKind, EventSink, emit, span
@@ -207,7 +207,9 @@ class Applier:
             for action in todo:
                 self._report("action_start", action)
             remains = model is not None and stays(recorded, todo)
-            if remains:
+            if old is not None and _only_missing(todo):
+                committed = self._committer.forget(job.key, old, recorded, todo)
+            elif remains:
                 assert model is not None
                 gatherer = self._gatherer(model, fresh)
                 committed = self._committer.update(
@@ -278,3 +280,10 @@ class Applier:
 
     def _report_error(self, address: str, error: WanrecError) -> None:
         emit(self._sink, EventKind.ACTION_ERROR, **(error.to_dict() | {"address": address}))
+
+
+def _only_missing(actions: Iterable[Action]) -> bool:
+    """True when a refresh found that files are gone, and nothing else is to do."""
+    return all(
+        action.action is ActionKind.FORGET and action.reason is Reason.MISSING for action in actions
+    )

@@ -50,10 +50,12 @@ from wanrec.state.runs import Run
 from wanrec.state.store import StateStore
 
 if TYPE_CHECKING:
+    import threading
+
     from wanrec.reconcile.engine_requests import ApplyRequest
     from wanrec.reconcile.workbench import Workbench
 
-__all__ = ["ApplySession"]
+__all__ = ["ApplySession", "can_exchange", "tidy"]
 
 
 class ApplySession:
@@ -201,13 +203,7 @@ class ApplySession:
         if needed > root.free_bytes():
             self._release(root, store, force=True)
         check_room(root, needed)
-        root.make_dirs(TREES, 0o755)
-        # One at a time: whatever probe is there was left by a process that is gone.
-        with store.locks.acquire("probe", 30.0, "probe", stop=self._request.stop):
-            for name in root.folders(STAGE):
-                if name.startswith("probe-"):
-                    root.rmdir(f"{STAGE}/{name}")
-            return probe_exchange(root, STAGE)
+        return can_exchange(root, store, self._request.stop)
 
     def _applier(
         self,
@@ -326,6 +322,30 @@ class ApplySession:
             failure = Failure(address="state", error=error)
             return attrs.evolve(result, failures=(*result.failures, failure))
         return result
+
+
+def tidy(engine: Workbench, root: Root, store: StateStore, operation: str) -> None:
+    """What a run does before anything else: prove the locks, end dead runs, release old trees.
+
+    Raises:
+        WanrecError: LOCK_UNRELIABLE; state and disk errors.
+    """
+    from wanrec.reconcile.engine_requests import ApplyRequest
+
+    session = ApplySession(engine, ApplyRequest(), operation)
+    session._check_locks(root, store)
+    session._tidy(root, store)
+
+
+def can_exchange(root: Root, store: StateStore, stop: threading.Event | None = None) -> bool:
+    """True when two directories of this root can change places in one step."""
+    root.make_dirs(TREES, 0o755)
+    # One at a time: whatever probe is there was left by a process that is gone.
+    with store.locks.acquire("probe", 30.0, "probe", stop=stop):
+        for name in root.folders(STAGE):
+            if name.startswith("probe-"):
+                root.rmdir(f"{STAGE}/{name}")
+        return probe_exchange(root, STAGE)
 
 
 def _insisting_on_damage(plan: Plan) -> Plan:

@@ -182,6 +182,20 @@ class Committer:
             purge(self._root, retired, lambda path, fact: path in mine, self._log)
         remove_empty_dirs(self._root, directory)
 
+    def forget(
+        self,
+        key: str,
+        old: ModelRecord,
+        recorded: Mapping[str, FileRecord],
+        actions: Iterable[Action],
+    ) -> Committed:
+        """Drop records of files that are gone; owners, protection and pin of the model stay."""
+        gone = tuple(action.path for action in actions)
+        files = {path: record for path, record in recorded.items() if path not in gone}
+        kept = attrs.evolve(old, spec_sha256="", generation=old.generation + 1)
+        self._run.append_commit(ModelCommit(key=key, model=kept, files=files))
+        return Committed(forgotten=gone)
+
     def record_only(
         self,
         key: str,

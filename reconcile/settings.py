@@ -43,6 +43,12 @@ class Settings:
         spec_paths: folders, files or globs below the project directory that hold the specs.
         bwlimit: bytes a second, None for no limit.
         lock_timeout, swap_grace, verify_max_age: seconds.
+        max_size: bytes that all models may take before gc evicts on-demand ones.
+        quotas: the same for single families.
+        max_age: seconds after which an unused on-demand model may be evicted.
+        stale_after: seconds after which gc clears what an unfinished run left.
+        auto_gc: an apply that would not fit evicts first.
+        link_mode: how equal bytes of several models share the disk.
         marks: the closed list of marks, None when any mark may be used.
         origins: setting name → where its value came from.
     """
@@ -69,6 +75,12 @@ class Settings:
     offline: bool = False
     no_failover: bool = False
     allow_http: bool = False
+    max_size: int | None = None
+    quotas: tuple[tuple[str, int], ...] = ()
+    max_age: float | None = None
+    stale_after: float = 7 * 86400
+    auto_gc: bool = False
+    link_mode: str = "auto"
     marks: tuple[str, ...] | None = None
     log_format: str = "text"
     origins: Mapping[str, str] = attrs.field(factory=dict)

@@ -119,6 +119,24 @@ def _seconds(value: Any, _place: Place) -> float:
     return parse_duration(value)
 
 
+def _link_mode(value: Any, place: Place) -> str:
+    if _text(value, place) not in ("auto", "hardlink", "reflink", "copy"):
+        raise ValueError('expected "auto", "hardlink", "reflink" or "copy"')
+    return str(value)
+
+
+def _quotas(value: Any, _place: Place) -> tuple[tuple[str, int], ...]:
+    if isinstance(value, str):
+        pairs = (part.partition("=") for part in re.split(r"[,;]", value) if part.strip())
+        value = {family.strip(): size.strip() for family, _, size in pairs}
+    if not isinstance(value, Mapping):
+        raise ValueError('expected sizes by family: { wan22 = "500 GiB" }, or "wan22=500 GiB"')
+    for family in value:
+        if not isinstance(family, str) or not re.fullmatch(r"[^/\\\s][^/\\]*", family):
+            raise ValueError(f"{family!r} is not a family")
+    return tuple(sorted((family, parse_size(size)) for family, size in value.items()))
+
+
 READERS: dict[str, Callable[[Any, Place], object]] = {
     "root": _folder,
     "project": _project,
@@ -139,6 +157,12 @@ READERS: dict[str, Callable[[Any, Place], object]] = {
     "offline": _flag,
     "no_failover": _flag,
     "allow_http": _flag,
+    "max_size": _bytes,
+    "quotas": _quotas,
+    "max_age": _seconds,
+    "stale_after": _seconds,
+    "auto_gc": _flag,
+    "link_mode": _link_mode,
     "marks": _texts,
     "log_format": _log_format,
 }
