@@ -1,0 +1,168 @@
+"""`wanrec lock` against a Hub and an S3 server: commits are pinned, and nothing is guessed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import tomli_w
+from support.hub_server import HubServer, running_hub
+from support.program import Finished, Program
+from support.seaweed import Seaweed
+
+from wanrec.reconcile.lockfile import LockedModel, parse_lock
+
+WEIGHTS = bytes(range(256)) * 20
+"""Large enough for the Hub to keep it as LFS, with a digest of its own."""
+REPO = {"config.json": b'{"a": 1}', "unet/model.onnx": WEIGHTS, "nohup.out": b"stray"}
+SOURCE = "hf://org/m@main"
+
+
+def sha(data: bytes) -> str:
+    """sha256 of some bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def hub() -> Iterator[HubServer]:
+    """A running Hub with one repository."""
+    with running_hub() as running:
+        running.push("org/m", REPO)
+        yield running
+
+
+class Connected:
+    """The program with a Hub or an S3 server to talk to."""
+
+    def __init__(
+        self, program: Program, hub: HubServer | None, environ: Mapping[str, str] | None = None
+    ) -> None:
+        self.program = program
+        self.env: dict[str, str | None] = {**(environ or {})}
+        if hub is not None:
+            self.env["HF_ENDPOINT"] = hub.url
+
+    def run(self, *args: str) -> Finished:
+        """Run, whatever the exit code."""
+        return self.program.run(*args, env=self.env)
+
+    def ok(self, *args: str) -> Finished:
+        """Run; the exit code must be 0."""
+        return self.program.ok(*args, env=self.env)
+
+    def spec(self, *sources: str) -> Path:
+        """Write a spec that only says where the model comes from."""
+        keys = {"sources": list(sources), "ignore_patterns": ["nohup.out"]}
+        text = tomli_w.dumps({"schema_version": 1, "models": {"m@1": keys}})
+        return self.program.write("specs/m.toml", text)
+
+    def locked(self) -> LockedModel:
+        """The model's lock entry."""
+        data = (self.program.project / "specs/m.lock.toml").read_bytes()
+        return parse_lock(data, "specs/m.lock.toml").models["m@1"]
+
+
+@pytest.fixture
+def online(wanrec: Program, hub: HubServer) -> Connected:
+    """The program, told of the Hub, with a spec that names its main branch."""
+    connected = Connected(wanrec, hub)
+    connected.spec(SOURCE)
+    return connected
+
+
+def test_lock_apply_check_upgrade(online: Connected, hub: HubServer) -> None:
+    """A branch is pinned to a commit; a push shows in --check alone; --upgrade takes it over."""
+    online.ok("lock")
+    first = online.locked()
+    assert {file.path: file.sha256 for file in first.files} == {
+        "config.json": sha(REPO["config.json"]),
+        "unet/model.onnx": sha(WEIGHTS),
+    }
+    assert list(first.revisions) == [SOURCE]
+    online.ok("apply", "-y")
+    commit = hub.push("org/m", {**REPO, "config.json": b'{"a": 2}'})
+    checked = online.run("lock", "--check")
+    assert checked.exit == 2
+    assert f"{first.revisions[SOURCE]} → {commit}" in checked.stdout
+    assert "  ~ config.json  " in checked.stdout and "unet" not in checked.stdout
+    assert online.ok("plan").stdout.startswith("No changes.")
+    online.ok("lock", "--upgrade")
+    assert online.locked().revisions == {SOURCE: commit}
+    plan = json.loads(online.ok("plan", "--format", "json").stdout)
+    assert [(a["path"], a["action"]) for a in plan["actions"]] == [("config.json", "replace")]
+    online.ok("apply", "-y")
+    assert online.program.files()["wan22/m@1/config.json"] == b'{"a": 2}'
+
+
+def test_an_unchanged_revision_costs_one_request(online: Connected, hub: HubServer) -> None:
+    """--check of a repository that did not move resolves its revision, and asks no more."""
+    online.ok("lock")
+    before = len(hub.asked)
+    online.ok("lock")
+    assert len(hub.asked) == before
+    online.ok("lock", "--check")
+    assert len(hub.asked) == before + 1
+
+
+def test_large_files_are_not_read(online: Connected, hub: HubServer) -> None:
+    """The Hub states the digest of what it keeps as LFS; only small files come over."""
+    online.ok("lock")
+    assert hub.sent <= len(REPO["config.json"])
+
+
+@pytest.mark.parametrize(("gated", "repo"), [(True, "org/m"), (False, "org/none")])
+def test_a_repository_that_cannot_be_read(
+    online: Connected, hub: HubServer, gated: bool, repo: str
+) -> None:
+    """A gated or missing repository is exit 5 with its own words, and no lock file."""
+    if gated:
+        hub.gated.add(repo)
+    online.spec(f"hf://{repo}@main")
+    refused = online.run("lock")
+    assert refused.exit == 5
+    assert not (online.program.project / "specs/m.lock.toml").exists()
+
+
+def test_two_sources_that_agree(online: Connected, hub: HubServer) -> None:
+    """A second source may state what the first does not; a mirror with other bytes is shown."""
+    for path, data in REPO.items():
+        online.program.write(f"mirror/m/{path}", data)
+    online.spec("local://../mirror/m", SOURCE)
+    online.ok("lock")
+    assert {file.sha256 for file in online.locked().files} == {sha(WEIGHTS), sha(b'{"a": 1}')}
+    online.program.write("mirror/m/unet/model.onnx", WEIGHTS[:-1])
+    (online.program.project / "specs/m.lock.toml").unlink()
+    refused = online.run("lock")
+    assert refused.exit == 4 and "unet/model.onnx: size" in refused.stderr
+    online.program.write("mirror/m/unet/model.onnx", WEIGHTS[:-1] + b"!")
+    online.ok("lock")  # the Hub states the digest, so the mirror is not read at all
+
+
+def test_s3_states_digests(wanrec: Program, seaweed: Seaweed) -> None:
+    """An object that was stored with its sha256 is pinned without being read."""
+    bucket = seaweed.bucket({"m/config.json": b"{}", "m/big.onnx": WEIGHTS * 5000})
+    online = Connected(wanrec, None, seaweed.environ)
+    online.spec(f"s3://{bucket}/m")
+    online.ok("lock")
+    assert {file.path: file.sha256 for file in online.locked().files} == {
+        "config.json": sha(b"{}"),
+        "big.onnx": sha(WEIGHTS * 5000),
+    }
+    online.ok("lock", "--check")
+
+
+def test_large_files_without_a_digest(wanrec: Program, seaweed: Seaweed) -> None:
+    """Nobody states it: what would have to be read is said, and only --fetch reads it."""
+    bucket = seaweed.bucket()
+    part = bytes(9 << 20)
+    seaweed.put_in_parts(bucket, "m/big.onnx", [part, part])
+    online = Connected(wanrec, None, seaweed.environ)
+    online.spec(f"s3://{bucket}/m")
+    refused = online.run("lock")
+    assert refused.exit == 3 and "LOCK_MISSING" in refused.stderr
+    assert f"big.onnx  {2 * len(part)} bytes" in refused.stderr and "--fetch" in refused.stderr
+    online.ok("lock", "--fetch")
+    assert online.locked().files[0].sha256 == sha(part * 2)
