@@ -110,6 +110,8 @@ def observe(
     places = _places(directories, wanted, recorded)
     look = _Look(root, deep)
     foreign = look.at(places, directories)
+    others = {key: recorded[key] for key in recorded.keys() - directories.keys()}
+    look.beside(_places(dict.fromkeys(sorted(others), ""), {}, others))
     look.hash(threads, stop)
     return Observed(
         facts=FactTable(look.facts, look.trusted, look.links),
@@ -171,6 +173,11 @@ class _Look:
                 others = set(listed).difference(group[0])
                 foreign.extend(strangers(self.root, folder, others, own))
         return foreign
+
+    def beside(self, places: dict[str, _Group]) -> None:
+        """Look at files of models this run is not about, whose bytes it could share."""
+        for folder, group in sorted(places.items()):
+            self._sort(folder, group, look_into(self.root, folder, group[0])[0])
 
     def _sort(self, folder: str, group: _Group, seen: list[Seen]) -> None:
         """Tell trusted files from those that need a fact. The hot loop of a no-op run."""
