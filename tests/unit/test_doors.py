@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import hashlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ LEVELS: tuple[tuple[str, int], ...] = (
     ("reconcile/live_state", 5),
     ("reconcile/workbench", 5),
     ("reconcile/doctor", 5),
+    ("reconcile/sources", 5),
     ("reconcile/locking*", 5),
     ("reconcile/adopting_scan", 4),
     ("reconcile/adopting_take", 4),
@@ -224,3 +226,33 @@ def test_version_is_light() -> None:
     loaded = loaded_by(code)
     assert not {name for name in loaded if name.split(".")[0] in HEAVY}
     assert not loaded & {"importlib.metadata", "asyncio", "http.client", "concurrent.futures"}
+
+
+@pytest.mark.parametrize("command", ["path m@1", "plan", "drift"])
+def test_commands_without_changes_are_light(command: str, tmp_path: Path) -> None:
+    """`path`, and a `plan` or `drift` that finds nothing to do, load no library they do not need.
+
+    The second time `plan` and `drift` do not even load the codec of the state.
+    """
+    (tmp_path / "a.txt").write_bytes(b"one")
+    digest = hashlib.sha256(b"one").hexdigest()
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs" / "m.toml").write_text(
+        'schema_version = 1\nfamily = "t"\n'
+        f'[models."m@1".sources]\npriority = ["local://{tmp_path}"]\n'
+        f'[[models."m@1".files]]\npath = "a.txt"\nsize = 3\nsha256 = "{digest}"\n'
+    )
+    program = "from wanrec.reconcile.cli import main; main({words})"
+
+    def run(words: str) -> set[str]:
+        root = str(tmp_path / "root")
+        line = program.format(words=["--root", root, *words.split()])
+        return loaded_by(f"import os; os.chdir({str(tmp_path)!r}); {line}")
+
+    run("apply -y --create-root")
+    notes = tmp_path / "root" / ".wanrec" / "cache"
+    for loaded in (run(command), run("plan") and run(command)):
+        assert not {name for name in loaded if name.split(".")[0] in HEAVY}
+        assert not loaded & {"asyncio", "http.client", "concurrent.futures", "fasteners"}
+    if command != "path m@1" and any(notes.glob("settled-*")):
+        assert not run(command) & {"wanrec.state.codec", "msgspec", "tomllib"}
