@@ -32,6 +32,7 @@ TABLE = {
     "gc": (f"{_HERE}.disk_cmds:gc", "Evict on-demand models; clear what nothing reaches."),
     "pin": (f"{_HERE}.disk_cmds:pin", "Keep models from being evicted."),
     "unpin": (f"{_HERE}.disk_cmds:unpin", "Let gc evict models again."),
+    "sources": (f"{_HERE}.source_cmds:sources", "Test the sources of models; download none."),
     "state": (f"{_HERE}.state_cmds:state", "Look into the state, or change it by hand."),
     "locks": (f"{_HERE}.state_cmds:locks", "Say who holds which lock, since when."),
     "unlock": (f"{_HERE}.state_cmds:unlock", "Break a remote lock; name a local one's holder."),

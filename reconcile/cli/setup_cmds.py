@@ -172,10 +172,12 @@ def schema(session: Session, /, kind: str) -> None:
 @global_options
 @click.pass_obj
 def doctor(session: Session, /, as_json: bool) -> int:
-    """Test root, file system, locks, clock and space; each problem comes with its fix."""
+    """Test root, file system, locks, clock, space and sources; each problem comes with its fix."""
     from wanrec.reconcile.doctor import examine
+    from wanrec.reconcile.sources import source_findings
 
-    findings = examine(session.engine().settings, os.environ)
+    engine = session.engine()
+    findings = [*examine(engine.settings, os.environ), *source_findings(engine)]
     if as_json:
         import attrs
 
