@@ -18,8 +18,11 @@ from wanrec.providers.base import Provider
 from wanrec.providers.hashing import CAN_READ_AT, PrefixHasher, read_at, write_at
 from wanrec.providers.limits import MIB, Limits
 from wanrec.providers.pacing import Pace
+from wanrec.providers.resume import Intervals
+from wanrec.providers.salvage import Salvage
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.model import Via
+from wanrec.reconcile.part_digests import PartDigests, hasher
 
 __all__ = ["Copied", "LocalCopy"]
 
@@ -28,11 +31,13 @@ _OURS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
 class Copied(NamedTuple):
-    """What one copy brought: digest, bytes and how."""
+    """What one copy brought: digest, bytes, how, and how many of them the source gave."""
 
     sha256: str
     size: int
     via: Via
+    moved: int
+    digests: PartDigests | None = None
 
 
 class LocalCopy:
@@ -42,6 +47,7 @@ class LocalCopy:
         provider: names the source in errors.
         path: the file's path at the source, for errors.
         translate: turns an OSError of writing the part into an error of the contract.
+        salvage: a damaged file whose good parts need not be copied again.
     """
 
     def __init__(
@@ -52,7 +58,9 @@ class LocalCopy:
         limits: Limits,
         pace: Pace,
         translate: Callable[[OSError], WanrecError],
+        salvage: Salvage | None = None,
     ) -> None:
+        self._salvage = salvage
         self.provider = provider
         self.path = path
         self._limits = limits
@@ -84,27 +92,46 @@ class LocalCopy:
             self._write(part, chunk, offset)
             offset += len(chunk)
             self._pace.moved(len(chunk))
-        return Copied(digest.hexdigest(), size, Via.FETCH)
+        return Copied(digest.hexdigest(), size, Via.FETCH, size)
 
     def _copy_beside_hash(self, source: int, part: int, size: int) -> Copied:
         via = Via.REFLINK if _clone(source, part) else Via.FETCH
-        hasher = PrefixHasher(part).start()
+        digests = None if self._salvage is not None else hasher(size)
+        prefix = PrefixHasher(part, digests, self._limits.parts_below_bytes_per_s).start()
+        moved = size
         try:
             if via is Via.REFLINK:
-                hasher.wrote(0, size)
+                prefix.wrote(0, size)
             else:
-                self._copy_in_kernel(source, part, size, hasher)
-            sha256 = hasher.finish()
+                gaps = self._gaps(part, size, prefix)
+                moved = sum(stop - start for start, stop in gaps)
+                for start, stop in gaps:
+                    self._copy_in_kernel(source, part, start, stop, prefix)
+            sha256 = prefix.finish()
         except OSError as exc:
             raise self._translate(exc) from exc
         finally:
-            hasher.cancel()
+            prefix.cancel()
         self._pace.check()
-        return Copied(sha256, size, via)
+        return Copied(sha256, size, via, moved, prefix.parts(sha256))
 
-    def _copy_in_kernel(self, source: int, part: int, size: int, hasher: PrefixHasher) -> None:
+    def _gaps(self, part: int, size: int, prefix: PrefixHasher) -> list[tuple[int, int]]:
+        """Take over what a damaged file still has of these bytes; return what is missing then."""
+        done = Intervals()
+        if self._salvage is not None and self._salvage.parts.size == size:
+
+            def kept(start: int, stop: int) -> None:
+                done.add(start, stop)
+                prefix.wrote(start, stop)
+
+            self._salvage.refill(part, [(0, size)], kept, self._pace.check)
+            self._pace.already(done.total())
+        return list(done.gaps(size))
+
+    def _copy_in_kernel(
+        self, source: int, part: int, offset: int, size: int, prefix: PrefixHasher
+    ) -> None:
         step = self._pace.bandwidth.step(self._limits.copy_step)
-        offset = 0
         in_kernel = hasattr(os, "copy_file_range")
         while offset < size:
             want = min(step, size - offset)
@@ -112,7 +139,7 @@ class LocalCopy:
             if count == 0:
                 in_kernel = False
                 count = self._copy_through_memory(source, part, min(want, MIB), offset)
-            hasher.wrote(offset, offset + count)
+            prefix.wrote(offset, offset + count)
             offset += count
             self._pace.moved(count)
 

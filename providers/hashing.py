@@ -10,6 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
+
+from wanrec.reconcile.part_digests import PART_BYTES, PartDigests, PartHasher
 
 __all__ = ["CAN_READ_AT", "PrefixHasher", "read_at", "write_at"]
 
@@ -49,7 +52,17 @@ class PrefixHasher:
     from several writer threads.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(
+        self, fd: int, parts: PartHasher | None = None, parts_below: int | None = None
+    ) -> None:
+        """Hash `fd`; digest its parts too, unless bytes come faster than `parts_below` a second.
+
+        A hash thread that waits for its source digests parts in time that nobody misses; one that
+        is the bottleneck would make the transfer slower, and parts can be had later.
+        """
+        self._parts = parts
+        self._parts_below = parts_below
+        self._began = time.monotonic()
         self._fd = fd
         self._digest = hashlib.sha256()
         self._changed = threading.Condition()
@@ -92,6 +105,10 @@ class PrefixHasher:
             raise self._failure
         return self._digest.hexdigest()
 
+    def parts(self, sha256: str) -> PartDigests | None:
+        """After `finish`: the digests of the parts, if there was time to make them."""
+        return None if self._parts is None else self._parts.finish(sha256)
+
     def cancel(self) -> None:
         """Stop hashing soon and wait for the thread; safe after `finish`."""
         self._close(cancel=True)
@@ -126,4 +143,14 @@ class PrefixHasher:
                 raise OSError(5, "the part is shorter than what was written to it")
             self._digest.update(view[:count])
             done += count
+            if self._parts is not None:
+                self._digest_parts(view[:count], done)
         return done
+
+    def _digest_parts(self, chunk: memoryview, done: int) -> None:
+        assert self._parts is not None
+        self._parts.update(chunk)
+        took = time.monotonic() - self._began
+        fast = self._parts_below is not None and done > took * self._parts_below
+        if fast and done >= PART_BYTES:
+            self._parts = None

@@ -44,6 +44,7 @@ class Limits:
         sync_bytes: bytes of one file between two flushes that make journaled ranges durable.
         undeclared_size: most bytes of a file whose size nobody declared.
         receive_buffer: bytes of a receiver's buffer.
+        parts_below_bytes_per_s: digests of parts are made on landing while bytes come slower.
     """
 
     bwlimit: int | None = None
@@ -72,3 +73,4 @@ class Limits:
     sync_bytes: int = 256 * MIB
     undeclared_size: int = 256 * 1024 * MIB
     receive_buffer: int = 256 * 1024
+    parts_below_bytes_per_s: int = 400_000_000

@@ -23,7 +23,9 @@ from wanrec.providers.pinned import PinnedSource
 from wanrec.providers.receivers import RangesIgnoredError, Receivers
 from wanrec.providers.resume import ResumablePart, open_part
 from wanrec.providers.retrying import Retries
+from wanrec.providers.salvage import Salvage
 from wanrec.reconcile.errors import ErrorCode, WanrecError
+from wanrec.reconcile.part_digests import PartDigests, hasher
 
 __all__ = ["RangeTransfer", "Received"]
 
@@ -32,12 +34,13 @@ _WRONG = frozenset({ErrorCode.CHECKSUM_FAIL, ErrorCode.SIZE_MISMATCH, ErrorCode.
 
 
 class Received(NamedTuple):
-    """A complete part and what its bytes are."""
+    """A complete part and what its bytes are; digests of its parts where they cost nothing."""
 
     part: Part
     sha256: str
     size: int
     etag: str | None
+    digests: PartDigests | None = None
 
 
 class RangeTransfer:
@@ -59,7 +62,10 @@ class RangeTransfer:
         retries: Retries,
         limits: Limits,
         translate: Callable[[OSError, str], WanrecError],
+        salvage: Salvage | None = None,
     ) -> None:
+        self._salvage = salvage
+        self._digests: PartDigests | None = None
         self._source = PinnedSource(provider, located, size)
         self._sha256 = sha256
         self._parts = parts
@@ -157,6 +163,8 @@ class RangeTransfer:
         resumable = self._resumable = open_part(self._parts, sha256, size)
         part = self._part = resumable.part
         restarts = 0
+        if self._salvage is not None and self._salvage.parts.size == size:
+            self._on_disk(part, lambda: self._refill(resumable, size))
         while True:
             resumed = resumable.done.total() > 0
             try:
@@ -174,27 +182,39 @@ class RangeTransfer:
             restarts += 1
             self._start_over(resumable)
 
+    def _refill(self, resumable: ResumablePart, size: int) -> None:
+        assert self._salvage is not None
+        gaps = list(resumable.done.gaps(size))
+        _reserve(resumable.part.fd, size)
+        self._salvage.refill(resumable.part.fd, gaps, resumable.wrote, self._pace.check)
+
     def _fill(self, resumable: ResumablePart, size: int) -> str:
         self._bind(resumable)
         self._pace.restart()
         self._pace.already(resumable.done.total())
         _reserve(resumable.part.fd, size)
-        hasher = PrefixHasher(resumable.part.fd).start()
+        prefix = self._hasher(resumable.part.fd, size)
         try:
             for start, stop in resumable.done:
-                hasher.wrote(start, stop)
+                prefix.wrote(start, stop)
             receivers = Receivers(
                 self._source,
                 resumable,
-                hasher,
+                prefix,
                 limits=self._limits,
                 pace=self._pace,
                 retries=self._retries,
             )
             receivers.fill(list(resumable.done.gaps(size)))
-            return hasher.finish()
+            sha256 = prefix.finish()
+            self._digests = prefix.parts(sha256)
+            return sha256
         finally:
-            hasher.cancel()
+            prefix.cancel()
+
+    def _hasher(self, fd: int, size: int) -> PrefixHasher:
+        parts = None if self._salvage is not None else hasher(size)
+        return PrefixHasher(fd, parts, self._limits.parts_below_bytes_per_s).start()
 
     def _bind(self, resumable: ResumablePart) -> None:
         """Ask on under the validator of the attempt before, when it was the same source."""
@@ -207,7 +227,7 @@ class RangeTransfer:
         self._pace.restart()
 
     def _received(self, part: Part, sha256: str, size: int) -> Received:
-        return Received(part, sha256, size, self._source.etag)
+        return Received(part, sha256, size, self._source.etag, self._digests)
 
     def _persistently(self, attempt: Callable[[], _T]) -> _T:
         number = 0

@@ -18,14 +18,16 @@ import attrs
 
 from wanrec.providers import provider_for
 from wanrec.providers.base import Located, Provider, ProviderContext, Session, TransferEvent
-from wanrec.providers.copying import LocalCopy
+from wanrec.providers.copying import Copied, LocalCopy
 from wanrec.providers.limits import Limits
 from wanrec.providers.local import open_regular
 from wanrec.providers.pacing import Bandwidth, OnEvent, Pace
-from wanrec.providers.parts import BLOB_DIR, Parts, StageDir
+from wanrec.providers.parts import BLOB_DIR, Part, Parts, StageDir
 from wanrec.providers.retrying import Retries, RetryBudget
+from wanrec.providers.salvage import Salvage
 from wanrec.reconcile.errors import ErrorCode, ExitCode, WanrecError
 from wanrec.reconcile.model import Via
+from wanrec.reconcile.part_digests import PartDigests
 
 __all__ = ["FetchRequest", "Fetched", "Fetcher"]
 
@@ -45,6 +47,7 @@ class FetchRequest:
         size, sha256: what it must be; None where neither spec nor lock says.
         sources: (URL, context) in the order they are tried.
         optional: for the caller; a transfer treats all files alike.
+        salvage: a damaged file of ours that may have most of the content already.
     """
 
     address: str
@@ -53,6 +56,7 @@ class FetchRequest:
     sha256: str | None = None
     sources: tuple[tuple[str, ProviderContext], ...] = attrs.field(repr=False)
     optional: bool = False
+    salvage: Salvage | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -64,6 +68,7 @@ class Fetched:
         source: who delivered, without secrets.
         bytes_fetched: bytes that came over in this run.
         failovers: one line for each source that failed before, without secrets.
+        digests: of its parts, made from the same bytes as the sha256, where they cost nothing.
     """
 
     sha256: str
@@ -75,6 +80,7 @@ class Fetched:
     via: Via
     staged: str
     failovers: tuple[str, ...] = ()
+    digests: PartDigests | None = attrs.field(default=None, repr=False)
 
 
 class Fetcher:
@@ -240,6 +246,7 @@ class Fetcher:
             retries=Retries(self._limits, budget, pace),
             limits=self._limits,
             translate=self._translate,
+            salvage=request.salvage,
         )
         with transfer as received:
             _check_sha256(request, provider, received.sha256)
@@ -253,6 +260,7 @@ class Fetcher:
             bytes_fetched=pace.received,
             via=Via.FETCH,
             staged=staged,
+            digests=received.digests,
         )
 
     def _copy_local(
@@ -265,13 +273,7 @@ class Fetcher:
             _check_size(request, provider, before.st_size)
             part = self._parts.create(request.sha256 or secrets.token_hex(8))
             try:
-                copied = LocalCopy(
-                    provider,
-                    request.path,
-                    limits=self._limits,
-                    pace=pace,
-                    translate=lambda exc: self._translate(exc, part.rel),
-                ).run(source, part.fd, before)
+                copied = self._copy(request, provider, pace, source, part, before)
                 _check_sha256(request, provider, copied.sha256)
                 staged = self._parts.land(part, copied.sha256, copied.size)
             except BaseException:
@@ -285,9 +287,45 @@ class Fetcher:
             source=provider.name,
             revision=located.revision,
             etag=located.etag,
-            bytes_fetched=copied.size,
+            bytes_fetched=copied.moved,
             via=copied.via,
             staged=staged,
+            digests=copied.digests,
+        )
+
+    def _copy(
+        self,
+        request: FetchRequest,
+        provider: Provider,
+        pace: Pace,
+        source: int,
+        part: Part,
+        before: os.stat_result,
+    ) -> Copied:
+        """Copy with the help of the damaged file; when that comes out wrong, without it."""
+        copied = self._local_copy(request, provider, pace, part, request.salvage).run(
+            source, part.fd, before
+        )
+        if request.salvage is None or copied.sha256 == request.sha256:
+            return copied
+        pace.restart()
+        return self._local_copy(request, provider, pace, part, None).run(source, part.fd, before)
+
+    def _local_copy(
+        self,
+        request: FetchRequest,
+        provider: Provider,
+        pace: Pace,
+        part: Part,
+        salvage: Salvage | None,
+    ) -> LocalCopy:
+        return LocalCopy(
+            provider,
+            request.path,
+            limits=self._limits,
+            pace=pace,
+            translate=lambda exc: self._translate(exc, part.rel),
+            salvage=salvage,
         )
 
     def close(self) -> None:

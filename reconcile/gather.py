@@ -15,8 +15,9 @@ from typing import Protocol
 import attrs
 
 from wanrec.providers.base import ProviderContext
+from wanrec.providers.salvage import Salvage
 from wanrec.providers.transfer import Fetched, FetchRequest
-from wanrec.reconcile import content
+from wanrec.reconcile import content, part_records
 from wanrec.reconcile.actions import Action
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.errors import ErrorCode, WanrecError
@@ -140,6 +141,8 @@ class Gatherer:
                 return self._verify(action, spec)
             case ActionKind.ADOPT | ActionKind.MOVE:
                 return self._adopt(action, spec)
+            case ActionKind.REPLACE:
+                return self._bring(action, spec, damaged=self._final(action.path))
             case _:
                 return self._bring(action, spec)
 
@@ -152,7 +155,7 @@ class Gatherer:
         wanted = spec.sha256 or (action.before.sha256 if action.before else None)
         if found is not None and found[0] == wanted:
             return self._in_place(spec, here, found, Assurance.VERIFIED)
-        return attrs.evolve(self._bring(action, spec), replaced=True)
+        return attrs.evolve(self._bring(action, spec, damaged=here), replaced=True)
 
     def _adopt(self, action: Action, spec: FileSpec) -> Gathered:
         donor = self._paths(action.donor) if action.donor else self._final(action.path)
@@ -189,7 +192,7 @@ class Gatherer:
             assurance=assurance,
         )
 
-    def _bring(self, action: Action, spec: FileSpec) -> Gathered:
+    def _bring(self, action: Action, spec: FileSpec, damaged: str | None = None) -> Gathered:
         ready = self._staged(spec) or self._committed_twin(action, spec)
         if ready is not None:
             return ready
@@ -200,10 +203,13 @@ class Gatherer:
             sha256=spec.sha256,
             sources=tuple((url, self._context) for url in self._sources),
             optional=spec.optional,
+            salvage=None if damaged is None else self._salvage(damaged, spec),
         )
         with span("wanrec.fetch", address=action.address) as fetching:
             fetched = self._fetcher.fetch(request)
             fetching.set(source=fetched.source, bytes=fetched.bytes_fetched)
+        if fetched.digests is not None:
+            part_records.remember(self._root, fetched.digests)
         identity = self._root.stat(fetched.staged)
         self._check_content(fetched.staged, spec)
         return Gathered(
@@ -220,6 +226,13 @@ class Gatherer:
             via=fetched.via,
             bytes_fetched=fetched.bytes_fetched,
         )
+
+    def _salvage(self, damaged: str, spec: FileSpec) -> Salvage | None:
+        """What may be left of the wanted bytes at a damaged place, where its parts are known."""
+        parts = part_records.recall(self._root, spec.sha256, spec.size or 0)
+        if parts is None:
+            return None
+        return Salvage(open=lambda: self._root.open_read(damaged), parts=parts)
 
     def _staged(self, spec: FileSpec) -> Gathered | None:
         """Bytes an earlier run verified and left in the stage, hashed again before use."""
