@@ -9,7 +9,6 @@ faults do not stop the run. All faults of all files come together.
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,11 +18,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import attrs
 
 from wanrec.reconcile.errors import ErrorCode, Fault, FaultGroup, WanrecError
-from wanrec.reconcile.model import SpecSource
 
 if TYPE_CHECKING:
     from wanrec.reconcile.lockfile import LockFile
     from wanrec.reconcile.manifest import DefaultsFile, Manifest
+    from wanrec.reconcile.model import SpecSource
 
 __all__ = [
     "Collection",
@@ -275,6 +274,8 @@ def load(project_dir: Path, found: FoundSpecs, read: Read = read_file) -> Collec
     Raises:
         FaultGroup: every fault of the specs that concern the run.
     """
+    from wanrec.reconcile.model import SpecSource
+
     loader = _Loader(project_dir, read)
     manifests: list[Manifest] = []
     problems: dict[str, tuple[Fault, ...]] = {}
@@ -309,6 +310,8 @@ def digests(project_dir: Path, found: FoundSpecs, read: Read = read_file) -> dic
 
     None when one of them cannot be read: `load` says why.
     """
+    import hashlib
+
     places: dict[str, Path] = {}
     for spec in found.files:
         places[spec.path] = spec.absolute
