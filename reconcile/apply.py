@@ -18,6 +18,7 @@ from wanrec.providers.base import ProviderContext
 from wanrec.reconcile.actions import Action, ApplyResult, Failure, Plan
 from wanrec.reconcile.apply_jobs import Job, agreed, jobs_of, stays
 from wanrec.reconcile.apply_tally import Tally
+from wanrec.reconcile.desired_expand import source_for
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.gather import FetchFiles, Gathered, Gatherer
@@ -235,7 +236,7 @@ class Applier:
             fresh.twin_of,
             self._stop,
             private_stage(self._run.run_id),
-            self._extra_sources,
+            tuple(source_for(url, model) for url in self._extra_sources),
         )
 
     def _record_changes(self, fresh: Fresh, key: str, tally: Tally) -> None:

@@ -34,7 +34,7 @@ from wanrec.reconcile.model import (
 )
 from wanrec.reconcile.names import model_directory, nearest
 
-__all__ = ["Expanded", "content_digest", "expand", "source_urls"]
+__all__ = ["Expanded", "content_digest", "expand", "source_for", "source_urls"]
 
 
 @attrs.frozen(kw_only=True)
@@ -286,6 +286,19 @@ def source_urls(decl: ModelDecl, variant: str | None) -> list[str]:
         "{family}": decl.family,
     }
     return [_filled_in(template, words) for template in decl.sources]
+
+
+def source_for(template: str, model: DesiredModel) -> str:
+    """Return a source that is given for all models (`--mirror`), filled in for one of them."""
+    words = {
+        "{id}": model.id,
+        "{name}": model.name,
+        "{version}": model.version,
+        "{variant}": model.variant or "",
+        "{family}": model.family,
+        "{directory}": model.directory,
+    }
+    return _filled_in(template, words)
 
 
 def _filled_in(template: str, words: Mapping[str, str]) -> str:

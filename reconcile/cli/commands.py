@@ -33,6 +33,8 @@ TABLE = {
     "pin": (f"{_HERE}.disk_cmds:pin", "Keep models from being evicted."),
     "unpin": (f"{_HERE}.disk_cmds:unpin", "Let gc evict models again."),
     "sources": (f"{_HERE}.source_cmds:sources", "Test the sources of models; download none."),
+    "verify": (f"{_HERE}.airgap_cmds:verify", "Hash a folder or model against the specs."),
+    "mirror": (f"{_HERE}.airgap_cmds:mirror", "Copy specs, locks and models into a folder."),
     "state": (f"{_HERE}.state_cmds:state", "Look into the state, or change it by hand."),
     "locks": (f"{_HERE}.state_cmds:locks", "Say who holds which lock, since when."),
     "unlock": (f"{_HERE}.state_cmds:unlock", "Break a remote lock; name a local one's holder."),
