@@ -172,17 +172,18 @@ class Root(Tree):
         self.rmdir(rel)
         return tuple(left)
 
-    def clone_or_copy(self, src: str, dst: str, mode: int = 0o600) -> Via:
+    def clone_or_copy(self, src: str, dst: str, mode: int = 0o600, *, clone: bool = True) -> Via:
         """Make the new file `dst` with the bytes of `src`, shared where the file system can.
 
         Nothing is left at `dst` on failure. The caller hashes: `src` may change meanwhile.
+        Without `clone` the new file gets blocks of its own.
         """
         source = self.open_read(src)
         try:
             target = self.create(dst, mode)
             try:
                 with translated(dst, "write"):
-                    return _copy(source, target)
+                    return _copy(source, target, clone)
             except BaseException:
                 self.unlink(dst, missing_ok=True)
                 raise
@@ -290,8 +291,8 @@ def _refusal(fact: FileFact) -> OSError:
     return OSError(errno.ENOTDIR, f"it is no folder ({fact.kind})")
 
 
-def _copy(source: int, target: int) -> Via:
-    if disk_linux.reflink(source, target):
+def _copy(source: int, target: int, clone: bool) -> Via:
+    if clone and disk_linux.reflink(source, target):
         return Via.REFLINK
     if not disk_linux.copy_range(source, target):
         while chunk := os.read(source, _BUFFER):

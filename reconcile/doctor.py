@@ -123,6 +123,7 @@ def _file_system(root: Root, settings: Settings) -> Iterator[Finding]:
         able = functools.partial(_ability, root, name, probe, good, bad)
         yield _guarded(name, able)
     yield _guarded("reflinks", lambda: _reflinks(root))
+    yield _guarded("sharing", lambda: _sharing(root, settings.link_mode))
     yield _guarded("case", lambda: _case(root))
 
 
@@ -148,6 +149,24 @@ def _reflinks(root: Root) -> Finding:
     able = probe_reflink(root)
     detail = "copies share their blocks" if able else "none here; copies are real copies"
     return Finding(name="reflinks", verdict=Verdict.OK, detail=detail)
+
+
+def _sharing(root: Root, mode: str) -> Finding:
+    """How equal bytes of several models will lie here, given the setting and the file system."""
+    links, clones = probe_links(root), probe_reflink(root)
+    if mode in ("auto", "hardlink") and links:
+        return Finding(name="sharing", verdict=Verdict.OK, detail=f"{mode}: one file, linked")
+    if mode in ("auto", "reflink") and clones:
+        return Finding(name="sharing", verdict=Verdict.OK, detail=f"{mode}: cloned blocks")
+    if mode in ("auto", "copy"):
+        verdict = Verdict.OK if mode == "copy" else Verdict.WARN
+        return Finding(name="sharing", verdict=verdict, detail=f"{mode}: every model has its copy")
+    return Finding(
+        name="sharing",
+        verdict=Verdict.WARN,
+        detail=f"link_mode {mode} cannot be had on this file system: equal files are copied",
+        fix='link_mode = "auto"',
+    )
 
 
 def _case(root: Root) -> Finding:

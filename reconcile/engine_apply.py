@@ -21,12 +21,14 @@ from wanrec.reconcile.apply import Applier, Fresh
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.disk_errors import translate_os_error
 from wanrec.reconcile.disk_probe import fs_type, is_network_fs, probe_exchange
+from wanrec.reconcile.engine_room import built_upon, fit
 from wanrec.reconcile.engine_view import view_of
 from wanrec.reconcile.errors import ErrorCode, WanrecError
+from wanrec.reconcile.lifecycle_reserve import lay_by
 from wanrec.reconcile.live_state import LiveState
 from wanrec.reconcile.model import ActionKind, Desired, Reason
 from wanrec.reconcile.planfile import PlanFile, Resume, check_resumable
-from wanrec.reconcile.preflight import check_room, check_swap_targets, room_needed
+from wanrec.reconcile.preflight import check_swap_targets, room_needed
 from wanrec.reconcile.recover import (
     due_retired,
     hand_over,
@@ -34,6 +36,7 @@ from wanrec.reconcile.recover import (
     recover_runs,
     release_retired,
 )
+from wanrec.reconcile.settings import Settings
 from wanrec.reconcile.stage import (
     STAGE,
     TREES,
@@ -55,7 +58,7 @@ if TYPE_CHECKING:
     from wanrec.reconcile.engine_requests import ApplyRequest
     from wanrec.reconcile.workbench import Workbench
 
-__all__ = ["ApplySession", "can_exchange", "tidy"]
+__all__ = ["ApplySession", "can_exchange", "modes_of", "tidy"]
 
 
 class ApplySession:
@@ -139,6 +142,19 @@ class ApplySession:
     ) -> ApplyResult:
         self._check_locks(root, store)
         self._tidy(root, store)
+        with built_upon(root, store, plan, desired, self._settings.lock_timeout):
+            result = self._run(root, store, plan, desired, plan_id)
+        lay_by(root)
+        return result
+
+    def _run(
+        self,
+        root: Root,
+        store: StateStore,
+        plan: Plan,
+        desired: Desired,
+        plan_id: str | None,
+    ) -> ApplyResult:
         exchange = self._preflight(root, store, plan, desired)
         header = self._header(plan_id, plan.serial)
         log = IdentityLog()
@@ -202,7 +218,7 @@ class ApplySession:
         needed = room_needed(plan, delete_first=plan.options.delete_first)
         if needed > root.free_bytes():
             self._release(root, store, force=True)
-        check_room(root, needed)
+        fit(self._engine, root, store, plan, desired)
         return can_exchange(root, store, self._request.stop)
 
     def _applier(
@@ -254,7 +270,7 @@ class ApplySession:
             contexts=self._contexts(desired),
             project=settings.project,
             clock=self._clock,
-            modes=Modes(file=settings.file_mode, directory=settings.dir_mode),
+            modes=modes_of(settings),
             swap_grace_ns=self._grace_ns,
             exchange=exchange,
             parallelism=request.parallelism or settings.parallelism,
@@ -322,6 +338,16 @@ class ApplySession:
             failure = Failure(address="state", error=error)
             return attrs.evolve(result, failures=(*result.failures, failure))
         return result
+
+
+def modes_of(settings: Settings) -> Modes:
+    """How files are put in place: permission bits, and how equal bytes are shared."""
+    return Modes(
+        file=settings.file_mode,
+        directory=settings.dir_mode,
+        links=settings.link_mode in ("auto", "hardlink"),
+        clones=settings.link_mode in ("auto", "reflink"),
+    )
 
 
 def tidy(engine: Workbench, root: Root, store: StateStore, operation: str) -> None:

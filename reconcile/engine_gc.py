@@ -36,9 +36,9 @@ from wanrec.reconcile.lifecycle_usage import Measured, measure
 from wanrec.reconcile.model import ActionKind, EntryKind, Presence, Reason, split_key
 from wanrec.reconcile.model_commit import Committer
 from wanrec.reconcile.recover import identity_updates
-from wanrec.reconcile.stage import IdentityLog, Modes, rfc3339, settled
+from wanrec.reconcile.stage import IdentityLog, rfc3339, settled
 from wanrec.reconcile.trust import verified_ns
-from wanrec.state.model import FileRecord, ModelRecord, State, files_by_model, lock_name
+from wanrec.state.model import FileRecord, ModelRecord, State, files_by_model, lock_name, reach_name
 from wanrec.state.run import RunHeader
 from wanrec.state.runs import Run
 from wanrec.state.store import StateStore
@@ -97,10 +97,9 @@ def collect_garbage(engine: Workbench, request: GcRequest) -> GcReport:
 
 
 def make_room(
-    engine: Workbench, root: Root, store: StateStore, missing: int, spare: Iterable[str]
+    engine: Workbench, root: Root, store: StateStore, limits: Limits, spare: Iterable[str]
 ) -> None:
-    """Evict until `missing` bytes are free, or nothing else may go; `spare` stays."""
-    limits = Limits(room=missing)
+    """Evict until the limits hold, or nothing else may go; `spare` stays."""
     _Session(engine, root, store, limits, frozenset(spare)).run(litter=False)
 
 
@@ -279,7 +278,7 @@ class _Session:
             busy=busy
             or key in self._spare
             or locks.is_held(name)
-            or locks.is_held(f"use-{kept_name(key)}"),
+            or locks.is_held(f"use-{reach_name(key)}"),
         )
 
     def _last_used(self, key: str, record: ModelRecord) -> int:
@@ -302,7 +301,7 @@ class _Session:
     # Doing.
 
     def _committer(self, run: Run, log: IdentityLog, pool: ThreadPoolExecutor) -> Committer:
-        from wanrec.reconcile.engine_apply import can_exchange
+        from wanrec.reconcile.engine_apply import can_exchange, modes_of
 
         settings = self._engine.settings
         return Committer(
@@ -311,7 +310,7 @@ class _Session:
             log=log,
             files=pool,
             clock=self._clock,
-            modes=Modes(file=settings.file_mode, directory=settings.dir_mode),
+            modes=modes_of(settings),
             swap_grace_ns=0,
             exchange=can_exchange(self._root, self._store),
             project=settings.project,
@@ -345,7 +344,7 @@ class _Session:
             if out is None:
                 return Keep.IN_USE
             with out:
-                reached = locks.try_acquire(f"use-{kept_name(row.key)}", "gc", run=run.run_id)
+                reached = locks.try_acquire(f"use-{reach_name(row.key)}", "gc", run=run.run_id)
                 if reached is None:
                     return Keep.BUSY
                 with reached:
@@ -379,11 +378,6 @@ class _Session:
         for row in done:
             if row.removes:
                 self._root.unlink(f"{USED}/{row.key}", missing_ok=True)
-
-
-def kept_name(key: str) -> str:
-    """The lock that a run shares on each model it builds upon without acting on it."""
-    return f"gc-{lock_name(key)}"
 
 
 def _any(decisions: Iterable[Decision]) -> bool:

@@ -337,6 +337,7 @@ class Committer:
                     take=got.take and again is None,
                     identity=None if again else got.identity,
                     sha256=got.sha256,
+                    shared=again is not None or _shares(got),
                 )
             )
         for path, record in kept.items():
@@ -425,3 +426,8 @@ def _attempt(gatherer: Gatherer, action: Action) -> Gathered | WanrecError:
         return WanrecError(
             ErrorCode.FILESYSTEM_ERROR, str(error), address=action.address, detail=repr(error)
         )
+
+
+def _shares(got: Gathered) -> bool:
+    """True when the bytes belong to another file that stays."""
+    return not (got.take or got.in_place or got.kind is ActionKind.MOVE)

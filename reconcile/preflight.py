@@ -20,11 +20,15 @@ _BLOCK = 4096
 """Bytes; files are rounded up to whole blocks, as common file systems do."""
 
 
-def room_needed(plan: Plan, *, delete_first: bool = False) -> int:
-    """Bytes the plan adds under the root before anything is freed."""
+def room_needed(plan: Plan, *, delete_first: bool = False, sharing: bool = True) -> int:
+    """Bytes the plan adds under the root before anything is freed.
+
+    Without `sharing` equal bytes are copied.
+    """
     needed = 0
     for action in plan.actions:
-        if action.via is Via.COPY and action.size:
+        copied = action.via is Via.COPY or (action.via is Via.LINK and not sharing)
+        if copied and action.size:
             needed += -(-action.size // _BLOCK) * _BLOCK
         elif action.bytes_to_fetch:
             needed += -(-action.bytes_to_fetch // _BLOCK) * _BLOCK

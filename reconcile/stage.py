@@ -62,10 +62,15 @@ def private_stage(run_id: str) -> str:
 
 @attrs.frozen(kw_only=True)
 class Modes:
-    """Permission bits of model files and directories."""
+    """Permission bits of model files and directories; how equal bytes are shared.
+
+    `links`: they become one inode. `clones`: one set of blocks, where the file system can.
+    """
 
     file: int = 0o444
     directory: int = 0o755
+    links: bool = True
+    clones: bool = True
 
 
 @attrs.frozen(kw_only=True)
@@ -79,6 +84,7 @@ class Placement:
         identity: what a stat of the origin must still say, so that no byte changed since it
             was verified; None when the caller can't say (a file outside this run's selection).
         sha256: of the bytes, to tell a moved clock from a changed file.
+        shared: the bytes stay where they are, too, as a file of their own.
     """
 
     path: str
@@ -86,6 +92,7 @@ class Placement:
     take: bool
     identity: FileFact | None
     sha256: str | None = None
+    shared: bool = False
 
 
 class IdentityLog:
@@ -188,12 +195,16 @@ def _confirm(root: Root, placement: Placement, before: FileFact, log: IdentityLo
         return
     untouched = (before.kind, before.ino, before.size) == (EntryKind.FILE, seen.ino, seen.size)
     if not (untouched and _hash(root, placement.origin, before.size) == placement.sha256):
-        raise WanrecError(
-            ErrorCode.CONCURRENT_MODIFICATION,
-            f"{placement.origin} changed after it was verified",
-            where=placement.origin,
-            hint="wanrec apply",
-        )
+        raise _changed(placement)
+
+
+def _changed(placement: Placement) -> WanrecError:
+    return WanrecError(
+        ErrorCode.CONCURRENT_MODIFICATION,
+        f"{placement.origin} changed after it was verified",
+        where=placement.origin,
+        hint="wanrec apply",
+    )
 
 
 def _hash(root: Root, rel: str, size: int) -> str:
@@ -210,10 +221,14 @@ def _place(root: Root, placement: Placement, target: str, modes: Modes) -> Via:
             root.chmod(placement.origin, modes.file)
         root.rename(placement.origin, target)
         return Via.FETCH
-    if root.link(placement.origin, target):
+    if (modes.links or not placement.shared) and root.link(placement.origin, target):
         return Via.LINK
-    via = root.clone_or_copy(placement.origin, target)
+    clone = modes.clones or not placement.shared
+    via = root.clone_or_copy(placement.origin, target, clone=clone)
     root.chmod(target, modes.file)
+    # What was verified is the origin; it may have changed while it was copied.
+    if placement.sha256 and _hash(root, target, root.stat(target).size) != placement.sha256:
+        raise _changed(placement)
     return via
 
 

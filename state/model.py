@@ -27,6 +27,7 @@ __all__ = [
     "files_by_model",
     "fold_run",
     "lock_name",
+    "reach_name",
 ]
 
 STATE_FORMAT_VERSION = 1
@@ -156,6 +157,11 @@ class ModelCommit:
 def lock_name(key: str) -> str:
     """The name of a model's lock: readable, and safe as a file name."""
     return "model-" + key.replace("[", "@").rstrip("]")
+
+
+def reach_name(key: str) -> str:
+    """The name of the lock that a run shares on a model it builds upon, against gc."""
+    return f"gc-{lock_name(key)}"
 
 
 def files_by_model(files: Mapping[str, FileRecord]) -> dict[str, dict[str, FileRecord]]:
