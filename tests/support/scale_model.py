@@ -1,0 +1,136 @@
+"""The WAN2.2 family in small: the real specs, names and structure, content that is nearly empty.
+
+Each published digest becomes content of its own: files that are equal in reality are equal here,
+others are not. Sizes are divided, weights are sparse with an honest safetensors header, an index
+names the shards beside it. The lock files are made with the true digests of this content.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from support.wan22 import SPECS, Model, Row, spec_text
+from wanrec.reconcile.lockfile import (
+    LockedFile,
+    LockedModel,
+    LockFile,
+    declaration_digest,
+    dump_lock,
+)
+from wanrec.reconcile.manifest import parse_manifest
+
+__all__ = ["SCALE", "ScaleModel"]
+
+SCALE = int(os.environ.get("WANREC_TEST_SCALE", "1000"))
+"""How many times smaller files are; 1 makes the family in full size (sparse, but hashed)."""
+_UNKNOWN_SIZE = 2_000_000
+_SMALLEST = 700
+
+
+class ScaleModel:
+    """A project with the shipped specs, a mirror folder that has everything, and true locks."""
+
+    def __init__(self, project: Path, names: Iterable[str] = SPECS, scale: int = SCALE) -> None:
+        self.project = project
+        self.scale = scale
+        self.names = tuple(names)
+        self.digests: dict[str, tuple[str, int]] = {}
+        """``ID::PATH`` → sha256 and size."""
+
+    def write(self) -> None:
+        """Write specs, mirror and lock files."""
+        for name in self.names:
+            head, models = SPECS[name]
+            text = spec_text(head, models)
+            target = self.project / f"specs/{name}.toml"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8")
+            decls = {decl.id: decl for decl in parse_manifest(text.encode(), name).models}
+            locked = {
+                model.id: LockedModel(
+                    spec_sha256=declaration_digest(decls[model.id]), files=tuple(self._model(model))
+                )
+                for model in models
+            }
+            lock = dump_lock(LockFile(path=name, models=locked))
+            (self.project / f"specs/{name}.lock.toml").write_text(lock, encoding="utf-8")
+
+    def unique_bytes(self, names: Iterable[str]) -> tuple[int, int]:
+        """Sum of all files, and of distinct content, of these specs."""
+        ids = {model.id for name in names for model in SPECS[name][1]}
+        found = [v for address, v in self.digests.items() if address.partition("::")[0] in ids]
+        return sum(size for _, size in found), sum(size for _, size in set(found))
+
+    def _model(self, model: Model) -> Iterator[LockedFile]:
+        shards = [path for path, _ in model.files() if path.endswith(".safetensors")]
+        for path, row in model.files():
+            seed = row.sha256 or f"{row.repo}/{row.path}"
+            place = self.project / "mirror/wan22" / model.id / row.path
+            size = _write(place, seed, _scaled(row, self.scale), _named_by(path, shards))
+            sha256 = _digest(place, size)
+            self.digests[f"{model.id}::{path}"] = sha256, size
+            yield LockedFile(
+                path=path,
+                size=size,
+                sha256=sha256,
+                source_path=row.path if row.path != path else None,
+                variant=model.variant_of(row),
+            )
+
+    def drop_mirror(self) -> None:
+        """Take the only source away."""
+        shutil.rmtree(self.project / "mirror")
+
+
+def _scaled(row: Row, scale: int) -> int:
+    return max((row.size if row.size is not None else _UNKNOWN_SIZE) // scale, _SMALLEST)
+
+
+def _named_by(path: str, shards: list[str]) -> list[str]:
+    """The shards an index has to name."""
+    folder = path.rpartition("/")[0]
+    stem = path.removesuffix(".safetensors.index.json")
+    if stem == path:
+        return []
+    numbered = re.compile(re.escape(stem) + r"-\d+-of-\d+\.safetensors").fullmatch
+    return [shard[len(folder) + 1 if folder else 0 :] for shard in shards if numbered(shard)]
+
+
+def _write(place: Path, seed: str, size: int, shards: list[str]) -> int:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if place.suffix == ".json":
+        weights = {f"weight.{number}": shard for number, shard in enumerate(shards)}
+        document = {"seed": seed, "weight_map": weights} if shards else {"seed": seed}
+        data = json.dumps(document).encode()
+        place.write_bytes(data)
+        return len(data)
+    if place.suffix == ".safetensors":
+        head = _header(seed, size)
+        size = max(size, len(head))
+    else:
+        head = f"scale model {seed}\n".encode()
+    with place.open("wb") as file:
+        file.write(head)
+        file.truncate(size)
+    return size
+
+
+def _header(seed: str, size: int) -> bytes:
+    """A safetensors header for one tensor that fills the file."""
+    room = size - 400
+    tensor = {"dtype": "U8", "shape": [room], "data_offsets": [0, room]}
+    header = json.dumps({"__metadata__": {"seed": seed}, "weight": tensor}).encode()
+    return (392).to_bytes(8, "little") + header.ljust(392)
+
+
+@functools.cache
+def _digest(place: Path, size: int) -> str:
+    with place.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
