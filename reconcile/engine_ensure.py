@@ -22,11 +22,11 @@ from wanrec.state.model import State, lock_name
 
 if TYPE_CHECKING:
     from wanrec.reconcile.engine_requests import ApplyRequest
-    from wanrec.reconcile.model import Desired
+    from wanrec.reconcile.model import Desired, DesiredModel
     from wanrec.reconcile.workbench import Workbench
     from wanrec.state.lock import HeldLock
 
-__all__ = ["ensure", "ensure_in_use", "locate", "recorded_key"]
+__all__ = ["declaration", "declared", "ensure", "ensure_in_use", "locate", "recorded_key"]
 
 # Without specs, or on a root that cannot be written, there is no way to bring or record anything.
 _NOTHING_TO_WRITE_WITH = (
@@ -67,8 +67,19 @@ def locate(engine: Workbench, model: str, variant: str | None) -> str:
     key = recorded_key(state, model, variant)
     if key is not None:
         return state.models[key].directory
-    desired, key = _declared(engine, model, variant, state)
-    return next(wanted.directory for wanted in desired.models if wanted.key == key)
+    return declared(engine, model, variant, state).directory
+
+
+def declared(
+    engine: Workbench, model: str, variant: str | None, state: State | None = None
+) -> DesiredModel:
+    """What the specs say of one model, in its default variant unless one is given.
+
+    Raises:
+        WanrecError: MODEL_NOT_FOUND, VARIANT_NOT_FOUND; of specs.
+    """
+    desired, key = declaration(engine, model, variant, state)
+    return next(wanted for wanted in desired.models if wanted.key == key)
 
 
 def ensure(
@@ -112,7 +123,7 @@ def _ensured(
             _mark_used(engine.root, known)
             return known, seen.state.models[known].directory
     try:
-        desired, key = _declared(engine, model, variant, seen.state)
+        desired, key = declaration(engine, model, variant, seen.state)
         _bring(engine, desired, key, offline, force, request)
     except WanrecError as error:
         if known is None or error.code not in _NOTHING_TO_WRITE_WITH:
@@ -151,10 +162,14 @@ def ensure_in_use(
             held.release()
 
 
-def _declared(
-    engine: Workbench, model: str, variant: str | None, state: State
+def declaration(
+    engine: Workbench, model: str, variant: str | None, state: State | None = None
 ) -> tuple[Desired, str]:
-    """Resolve a model through the specs: the whole desired set, and the model's key."""
+    """Resolve a model through the specs: the whole desired set, and the model's key.
+
+    Raises:
+        WanrecError: MODEL_NOT_FOUND, VARIANT_NOT_FOUND; of specs.
+    """
     from wanrec.reconcile.desired import SelectArgs
 
     word = model_key(model, variant) if variant is not None else model
@@ -163,7 +178,7 @@ def _declared(
     except WanrecError as error:
         if error.code is not ErrorCode.MISSING_MANIFEST:
             raise
-        close = nearest(model, [split_key(key)[0] for key in state.models])
+        close = nearest(model, [split_key(key)[0] for key in (state.models if state else ())])
         raise WanrecError(
             ErrorCode.MODEL_NOT_FOUND,
             f"neither the state nor any spec knows {word!r}",
