@@ -30,6 +30,7 @@ from wanrec.providers.hub_cache import (
     offline_switch,
     token,
 )
+from wanrec.providers.keyring import SecretUnavailableError, stored_secret
 from wanrec.providers.pool import Response
 from wanrec.providers.source_url import SourceUrl
 from wanrec.providers.wire import WireFault, parse_url
@@ -288,7 +289,12 @@ class HubProvider(HttpProvider):
         return f"{self.url.subpath}/{path}" if self.url.subpath else path
 
     def _token(self) -> str | None:
-        found = token(self.context.environ)
+        try:
+            found = token(self.context.environ) or stored_secret(
+                self._endpoint, self.context.environ
+            )
+        except SecretUnavailableError as error:
+            raise self.error(ErrorCode.AUTH_FAIL, error.text, hint=error.hint) from None
         if found is not None and not re.fullmatch(r"[!-~]+", found):
             raise self.error(
                 ErrorCode.INVALID_CONFIG, "the Hub token holds characters that no token has"

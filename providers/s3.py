@@ -170,7 +170,8 @@ class S3Provider(HttpProvider):
         query = self.url.query
         options = "\n".join(f"{name}={query[name]}" for name in sorted(query))
         account = self.session.shared(
-            f"s3\n{options}", lambda: Account(query, self.context.environ, self.context.limits)
+            f"s3\n{self._bucket}\n{options}",
+            lambda: Account(self._bucket, query, self.context.environ, self.context.limits),
         )
         assert isinstance(account, Account)
         return account

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from wanrec.providers.keyring import SecretUnavailableError, stored_secret
 from wanrec.providers.limits import Limits
 from wanrec.providers.s3_signing import Credentials
 from wanrec.reconcile.errors import ErrorCode
@@ -57,14 +58,16 @@ class Account:
     """One way to ask S3; shared by all sources that name the same. Thread-safe.
 
     Args:
+        bucket: which keys of the keyring are meant.
         query: options of the source URL.
         environ: the environment.
         limits: how long the SDK may wait.
     """
 
     def __init__(
-        self, query: Mapping[str, str], environ: Mapping[str, str], limits: Limits
+        self, bucket: str, query: Mapping[str, str], environ: Mapping[str, str], limits: Limits
     ) -> None:
+        self._bucket = bucket
         self._query = query
         self._environ = environ
         self._limits = limits
@@ -72,6 +75,7 @@ class Account:
         self._session: Any = None
         self._source: Any = None
         self._client: Any = None
+        self._keyring: tuple[str, str, str] | None = None
         self._resolved: tuple[str | None, str, str] | None = None
         self.anonymous = query.get("anonymous", "").lower() in _TRUE
         self.requester_pays = query.get("requester_pays", "").lower() in _TRUE
@@ -84,7 +88,7 @@ class Account:
         """
         if self.anonymous:
             return None
-        fixed = self._environment_keys()
+        fixed = self._fixed_keys()
         if fixed is not None:
             return fixed
         with self._lock, translated():
@@ -148,7 +152,7 @@ class Account:
         }
         if self.anonymous:
             config["signature_version"] = botocore.UNSIGNED
-        keys = None if self.anonymous else self._environment_keys()
+        keys = None if self.anonymous else self._fixed_keys()
         with translated():
             return session.create_client(
                 "s3",
@@ -161,13 +165,30 @@ class Account:
             )
 
     def _environment_keys(self) -> Credentials | None:
-        """Keys of the environment; a profile in the source URL goes before them."""
         environ = self._environ
         access, secret = environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_SECRET_ACCESS_KEY")
-        if not access or not secret or self._query.get("profile"):
+        if not access or not secret:
             return None
         token = environ.get("AWS_SESSION_TOKEN") or environ.get("AWS_SECURITY_TOKEN") or None
         return Credentials(access_key=access, secret_key=secret, token=token)
+
+    def _keyring_keys(self) -> Credentials | None:
+        """Keys of the keyring, as ``ACCESS_KEY:SECRET_KEY``; looked up once."""
+        with self._lock:
+            if self._keyring is None:
+                try:
+                    found = stored_secret(f"s3://{self._bucket}", self._environ)
+                except SecretUnavailableError as error:
+                    raise AccountError(ErrorCode.AUTH_FAIL, error.text, error.hint) from None
+                self._keyring = (found or "").partition(":")
+            access, _, secret = self._keyring
+        return Credentials(access_key=access, secret_key=secret) if secret else None
+
+    def _fixed_keys(self) -> Credentials | None:
+        """Keys that need no SDK; a profile in the source URL goes before them."""
+        if self._query.get("profile"):
+            return None
+        return self._environment_keys() or self._keyring_keys()
 
     def _resolve(self) -> tuple[str | None, str, str]:
         """Return (endpoint, region, addressing style): URL, environment, config file, default."""
