@@ -32,6 +32,8 @@ from wanrec.state.runs import Run
 
 __all__ = ["Applier", "Fresh", "Replan"]
 
+_SIGNAL_WAIT_S = 0.2
+
 
 @attrs.frozen(kw_only=True)
 class Fresh:
@@ -149,7 +151,8 @@ class Applier:
                 if waiting and all(job.after & open_keys for job in waiting):
                     raise RuntimeError(f"jobs wait for one another: {waiting}")
                 continue
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            # A signal that comes just before a wait without end would be seen only after it.
+            done, _ = wait(running, timeout=_SIGNAL_WAIT_S, return_when=FIRST_COMPLETED)
             for future in done:
                 job = running.pop(future)
                 open_keys.discard(job.key)
