@@ -74,6 +74,8 @@ SETTING_MEANINGS = {
     "allow_http": "plain `http://` also for other hosts than loopback",
     "marks": "the closed list of marks; open when not set",
     "log_format": "`text` or `json` messages on stderr",
+    "plugins": "modules to load as plug-ins, `no:NAME` to leave one out, `no:auto` (or false) for no"
+    " installed ones; see [plug-ins](plugins.md)",
 }
 """What each setting does."""
 

@@ -38,10 +38,15 @@ def register(scheme: str, target: str) -> None:
     Raises:
         ValueError: the scheme is taken, or the target is not ``module:Class``.
     """
+    from wanrec.providers.source_url import allow
+
+    if _table.get(scheme) == target and scheme not in _BUILT_IN:
+        return
     if scheme in _table:
         raise ValueError(f"scheme {scheme!r} is taken by {_table[scheme]}")
     if not all(target.partition(":")):
         raise ValueError(f"not module:Class: {target!r}")
+    allow(scheme)
     _table[scheme] = target
 
 

@@ -14,7 +14,9 @@ import attrs
 
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 
-__all__ = ["SCHEMES", "SourceUrl", "parse_source", "redacted"]
+__all__ = ["SCHEMES", "SourceUrl", "allow", "parse_source", "redacted"]
+
+_allowed: set[str] = set()
 
 SCHEMES = ("file", "hf", "http", "https", "local", "package", "s3")
 
@@ -65,6 +67,17 @@ def redacted(text: str) -> str:
     return f"{scheme}://{rest}"
 
 
+def allow(scheme: str) -> None:
+    """Let URLs of a plug-in's scheme pass; only control characters are refused in them.
+
+    Raises:
+        ValueError: it is no scheme.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
+        raise ValueError(f"not a URL scheme: {scheme!r}")
+    _allowed.add(scheme)
+
+
 def parse_source(text: str) -> SourceUrl:
     """Parse one source URL.
 
@@ -75,6 +88,8 @@ def parse_source(text: str) -> SourceUrl:
     if match is None:
         raise _invalid(text, "a source is SCHEME://…", f"one of {_scheme_list()}")
     scheme, rest = match[1].lower(), match[2]
+    if scheme in _allowed and not _control(rest):
+        return _parse_foreign(scheme, text, rest)
     if scheme not in SCHEMES:
         raise _unknown_scheme(text, scheme)
     if (_control_in_path if scheme in ("local", "file") else _control)(rest):
@@ -86,6 +101,13 @@ def parse_source(text: str) -> SourceUrl:
             "put them into the environment or a profile",
         )
     return _PARSERS[scheme](scheme, text, rest)
+
+
+def _parse_foreign(scheme: str, text: str, rest: str) -> SourceUrl:
+    from urllib.parse import parse_qsl
+
+    location, _, query = rest.partition("?")
+    return SourceUrl(scheme=scheme, text=text, location=location, query=dict(parse_qsl(query)))
 
 
 def _parse_local(scheme: str, text: str, rest: str) -> SourceUrl:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import stat as stat_
 from collections.abc import Callable, Container
+from typing import TYPE_CHECKING
 
 from wanrec.reconcile.disk_paths import fact_of
 from wanrec.reconcile.disk_scan import Seen, look_into, strangers, with_parents
@@ -20,6 +21,9 @@ from wanrec.reconcile.facts import EntryKind, FileFact
 from wanrec.reconcile.findings import Content, DriftItem, DriftKind, DriftReport
 from wanrec.reconcile.trust import is_trusted, verified_ns
 from wanrec.state.model import FileRecord, State
+
+if TYPE_CHECKING:
+    from wanrec.reconcile.drift_pace import Pace
 
 __all__ = ["DEFAULT_REHASH_BUDGET", "run_drift"]
 
@@ -43,6 +47,7 @@ def run_drift(
     max_age_s: float | None = None,
     now_ns: int = 0,
     threads: int = 2,
+    pace: Pace | None = None,
 ) -> DriftReport:
     """Compare the disk with the state.
 
@@ -57,12 +62,16 @@ def run_drift(
         max_age_s: records verified longer ago are doubtful.
         now_ns: the present, for `max_age_s`.
         threads: for hashing.
+        pace: with `deep`: which files to hash first and when to stop.
     """
     oldest = 0 if max_age_s is None else now_ns - int(max_age_s * 1_000_000_000)
     scope = _Scope(state, busy, ignore, only)
     look = _Look(root, deep, oldest)
     foreign = look.at(scope)
-    look.decide(rehash_budget, threads)
+    if deep and pace is not None:
+        look.decide_in_time(pace, threads)
+    else:
+        look.decide(rehash_budget, threads)
     return DriftReport(
         checked=scope.checked,
         items=tuple(look.items()),
@@ -72,6 +81,7 @@ def run_drift(
         foreign=tuple(sorted(foreign)),
         ignored=scope.ignored,
         bytes_hashed=look.bytes_hashed,
+        left=look.left,
         models=tuple(sorted(scope.models)),
     )
 
@@ -144,6 +154,8 @@ class _Look:
         self.doubtful: list[tuple[str, FileRecord, os.stat_result]] = []
         self.unreadable: list[tuple[str, str]] = []
         self.suspects: list[str] = []
+        self.right: list[_Inode] = []
+        self.left = 0
         self.bytes_hashed = 0
         self.bad_parts: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {}
 
@@ -197,12 +209,7 @@ class _Look:
         """
         if not self.doubtful:
             return
-        inodes: dict[_Inode, list[tuple[str, FileRecord]]] = {}
-        facts: dict[_Inode, FileFact] = {}
-        for address, record, st in sorted(self.doubtful, key=lambda item: item[0]):
-            inode = (st.st_dev, st.st_ino, record.sha256)
-            inodes.setdefault(inode, []).append((address, record))
-            facts.setdefault(inode, fact_of(st))
+        inodes, facts = self._by_inode()
         chosen = []
         for inode, names in inodes.items():
             if not self.deep and budget is not None:
@@ -212,6 +219,40 @@ class _Look:
                     continue
             chosen.append(inode)
         self._hash(chosen, inodes, facts, threads)
+
+    def decide_in_time(self, pace: Pace, threads: int) -> None:
+        """Hash what was verified longest ago first, for as long as the pace allows.
+
+        Doubtful files that were not reached are suspect; the others are only counted.
+        """
+        inodes, facts = self._by_inode()
+        order = sorted(inodes, key=lambda inode: min(pace.last(*name) for name in inodes[inode]))
+        at = 0
+        while at < len(order) and pace.more():
+            batch = order[at : at + threads]
+            self._hash(batch, inodes, facts, threads)
+            at += len(batch)
+        for inode in self.right:
+            for name in inodes[inode]:
+                pace.right(*name)
+        for inode in order[at:]:
+            fact = facts[inode]
+            for address, record in inodes[inode]:
+                if is_trusted(record, fact.size, fact.mtime_ns, fact.ctime_ns, fact.ino):
+                    self.left += 1
+                else:
+                    self.suspects.append(address)
+
+    def _by_inode(
+        self,
+    ) -> tuple[dict[_Inode, list[tuple[str, FileRecord]]], dict[_Inode, FileFact]]:
+        inodes: dict[_Inode, list[tuple[str, FileRecord]]] = {}
+        facts: dict[_Inode, FileFact] = {}
+        for address, record, st in sorted(self.doubtful, key=lambda item: item[0]):
+            inode = (st.st_dev, st.st_ino, record.sha256)
+            inodes.setdefault(inode, []).append((address, record))
+            facts.setdefault(inode, fact_of(st))
+        return inodes, facts
 
     def _hash(
         self,
@@ -234,6 +275,8 @@ class _Look:
                 if result.sha256 != inode[2]:
                     self.bad_parts[inode[:2]] = result.bad
                     self._differs(inodes[inode], facts[inode], result.sha256, result.size)
+                else:
+                    self.right.append(inode)
                 continue
             for address, record in inodes[inode]:
                 self._lost(address, record, result)

@@ -101,6 +101,8 @@ class Engine(Workbench):
     def drift(self, request: DriftRequest | None = None) -> DriftReport:
         """Compare state and disk; writes nothing, takes no lock, uses no network.
 
+        A deep check in portions keeps its place in the cache folder, where it can.
+
         Raises:
             WanrecError: STATE_MISSING and its kin; INVALID_CONFIG.
         """
@@ -123,7 +125,12 @@ class Engine(Workbench):
             from wanrec.reconcile.engine_view import drift_scope
 
             view = view_of(root, store)
-            return run_drift(
+            pace = None
+            if request.deep and request.budget_s is not None:
+                from wanrec.reconcile.drift_pace import Pace
+
+                pace = Pace.load(root, request.budget_s, self.now())
+            report = run_drift(
                 root,
                 view.state,
                 busy=view.busy,
@@ -134,7 +141,11 @@ class Engine(Workbench):
                 max_age_s=request.max_age_s or self.settings.verify_max_age,
                 now_ns=self.now(),
                 threads=self.settings.parallelism,
+                pace=pace,
             )
+            if pace is not None:
+                pace.save(root, view.state.files)
+            return report
 
     def status(self, select: SelectArgs) -> tuple[ModelStatus, ...]:
         """Say of every selected model how much of it is there; stat only.

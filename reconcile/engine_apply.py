@@ -21,6 +21,7 @@ from wanrec.reconcile.apply import Applier, Fresh
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.disk_errors import translate_os_error
 from wanrec.reconcile.disk_probe import fs_type, is_network_fs, probe_exchange
+from wanrec.reconcile.engine_hooks import Observed, judged
 from wanrec.reconcile.engine_room import built_upon, fit
 from wanrec.reconcile.engine_view import view_of
 from wanrec.reconcile.errors import ErrorCode, WanrecError
@@ -66,7 +67,8 @@ class ApplySession:
 
     def __init__(self, engine: Workbench, request: ApplyRequest, operation: str = "apply") -> None:
         self._engine = engine
-        self._request = request
+        self._observed = Observed(engine.settings, request.sink)
+        self._request = attrs.evolve(request, sink=self._observed)
         self._operation = operation
         self._settings = engine.settings
         self._clock = engine.now
@@ -94,7 +96,7 @@ class ApplySession:
         Raises:
             WanrecError: PLAN_STALE, PLAN_FOREIGN; as `apply`.
         """
-        _refuse_blocked(file.plan)
+        _refuse_blocked(judged(self._settings, file.plan))
         saved = _insisting_on_damage(file.plan)
         desired = self._desired(saved)
         _refuse_changed_specs(saved, desired)
@@ -167,7 +169,7 @@ class ApplySession:
             finally:
                 fetcher.close()
                 hand_over(root, run.run_id)
-            return self._fold(root, store, run, log, result)
+            return self._observed.warned(self._fold(root, store, run, log, result))
 
     def _header(self, plan_id: str | None = None, base_serial: int = 0) -> RunHeader:
         return RunHeader(

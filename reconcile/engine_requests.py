@@ -54,3 +54,5 @@ class DriftRequest:
     rehash_budget: int | None = None
     ignore: str | None = None
     max_age_s: float | None = None
+    budget_s: float | None = None
+    """With `deep`: hash for so long, oldest first; the next run goes on there."""

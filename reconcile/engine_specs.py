@@ -12,6 +12,7 @@ from pathlib import Path
 import attrs
 
 from wanrec.reconcile.collect import FoundSpecs, digests, find_specs, load
+from wanrec.reconcile.engine_hooks import spec_reader
 from wanrec.reconcile.model import Desired
 from wanrec.reconcile.select_args import SelectArgs
 from wanrec.reconcile.settings import Settings
@@ -73,7 +74,7 @@ def _collect(settings: Settings, select: SelectArgs, cwd: Path) -> Desired:
     found = _find(settings, select, cwd)
     if settings.marks is not None:
         select = attrs.evolve(select, declared_marks=settings.marks)
-    return build(load(settings.project_dir, found), select)
+    return build(load(settings.project_dir, found, spec_reader(settings)), select)
 
 
 def _find(settings: Settings, select: SelectArgs, cwd: Path) -> FoundSpecs:

@@ -62,6 +62,8 @@ class DriftReport:
     ignored: int = 0
     bytes_hashed: int = 0
     models: tuple[str, ...] = ()
+    left: int = 0
+    """Files that a deep check in portions has not come to yet."""
 
     @property
     def drifted(self) -> bool:

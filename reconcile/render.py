@@ -52,6 +52,7 @@ class PlanFormat(enum.StrEnum):
     JSON = "json"
     MARKDOWN = "markdown"
     HTML = "html"
+    GITHUB = "github"
 
 
 class DriftFormat(enum.StrEnum):
@@ -101,6 +102,10 @@ def render_plan(plan: Plan, fmt: PlanFormat = PlanFormat.TEXT, color: bool = Fal
             from wanrec.reconcile.render_pages import plan_html
 
             return plan_html(plan)
+        case PlanFormat.GITHUB:
+            from wanrec.reconcile.render_github import plan_github
+
+            return plan_github(plan)
 
 
 def render_drift(

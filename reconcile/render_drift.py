@@ -31,6 +31,8 @@ def drift_text(report: DriftReport, color: bool = False) -> str:
     lines += [f"  {escaped(path)}  foreign" for path in report.foreign[:_FOREIGN_SHOWN]]
     if len(report.foreign) > _FOREIGN_SHOWN:
         lines.append(f"  … and {len(report.foreign) - _FOREIGN_SHOWN} more foreign files")
+    if report.left:
+        lines.append(f"  {report.left} files not hashed yet: the next run goes on with them")
     if report.ignored:
         lines.append(f"  {report.ignored} ignored on request")
     lines.append(paint(drift_verdict(report), "bold", color))
@@ -78,6 +80,7 @@ def drift_json(report: DriftReport) -> str:
         "busy": list(report.busy),
         "unreadable": [{"path": path, "reason": why} for path, why in report.unreadable],
         "foreign": list(report.foreign),
+        "left": report.left,
     }
     return json.dumps(document, indent=2) + "\n"
 

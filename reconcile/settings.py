@@ -50,6 +50,7 @@ class Settings:
         auto_gc: an apply that would not fit evicts first.
         link_mode: how equal bytes of several models share the disk.
         marks: the closed list of marks, None when any mark may be used.
+        plugins: ``MODULE``, ``no:NAME`` and ``no:auto`` words, see `hooks.find`.
         origins: setting name → where its value came from.
     """
 
@@ -83,6 +84,7 @@ class Settings:
     link_mode: str = "auto"
     marks: tuple[str, ...] | None = None
     log_format: str = "text"
+    plugins: tuple[str, ...] = ()
     origins: Mapping[str, str] = attrs.field(factory=dict)
 
     def require_root(self) -> Path:

@@ -101,6 +101,12 @@ def _dir_mode(value: Any, place: Place) -> int:
     return mode
 
 
+def _plugins(value: Any, place: Place) -> tuple[str, ...]:
+    if isinstance(value, bool):
+        return () if value else ("no:auto",)
+    return _texts(value, place)
+
+
 def _log_format(value: Any, place: Place) -> str:
     if _text(value, place) not in ("text", "json"):
         raise ValueError('expected "text" or "json"')
@@ -165,4 +171,5 @@ READERS: dict[str, Callable[[Any, Place], object]] = {
     "link_mode": _link_mode,
     "marks": _texts,
     "log_format": _log_format,
+    "plugins": _plugins,
 }

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from wanrec.reconcile import engine_settled
+from wanrec.reconcile import engine_hooks, engine_settled
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.engine_requests import PlanRequest
 from wanrec.reconcile.engine_view import View, observe_models, open_store, view_of
@@ -110,7 +110,9 @@ class Workbench:
 
         request = request or PlanRequest()
         with span("wanrec.plan"):
-            quick = engine_settled.applies_to(self.settings, select, request)
+            quick = engine_settled.applies_to(
+                self.settings, select, request
+            ) and not engine_hooks.transforms(self.settings)
             if quick and (noted := engine_settled.plan_as_noted(self, request)) is not None:
                 return noted
             desired = self.collect(select)
@@ -124,6 +126,7 @@ class Workbench:
                     view = view_of(root, store)
                     plan = self.plan_view(root, view, desired, self.options(request))
                     engine_settled.note_plan(self.settings, root, key, plan, view.state)
+        plan = engine_hooks.judged(self.settings, plan)
         return attrs.evolve(plan, selection=portable_words(self.settings, select))
 
     def _state_alone(self) -> bool:

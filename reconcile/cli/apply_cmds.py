@@ -42,6 +42,11 @@ def exit_of(result: ApplyResult) -> int:
 @plan_options
 @click.option("-y", "--auto-approve", is_flag=True, help="Do not ask.")
 @transfer_options
+@click.option(
+    "--expect",
+    metavar="PLANFILE",
+    help="Plan again, and go on without a question only if it is this reviewed plan.",
+)
 @click.option("--fail-fast", is_flag=True, help="Begin nothing new after the first failure.")
 @format_option("text", "json")
 @click.option("--json-into", metavar="FILE", help="Write the JSON events to a file as well.")
@@ -51,6 +56,7 @@ def apply(
     session: Session,
     /,
     auto_approve: bool,
+    expect: str | None,
     fail_fast: bool,
     fmt: str,
     json_into: str | None,
@@ -59,12 +65,21 @@ def apply(
     """Make the disk match the specs, or carry out a saved plan.
 
     Without -y the plan is shown and approved first; a saved plan asks nothing.
+
+    \b
+    Examples:
+      wanrec apply                                plan, show, ask, do
+      wanrec apply -y specs/wan22.toml
+      wanrec apply reviewed.wanplan               exactly what was reviewed
+      wanrec apply --expect reviewed.wanplan      plan anew; go on if it is what was reviewed
     """
     from wanrec.reconcile.cli.sinks import open_sinks
 
     settings = {name: options.pop(name) for name in _TRANSFER_NAMES}
     engine = session.engine(**settings)
     saved = _saved_plan(engine, options)
+    if saved is not None and expect is not None:
+        raise click.UsageError("a saved plan is carried out as it is: --expect cannot be given")
     with open_sinks(session, fmt, json_into) as sinks:
         try:
             if saved is not None:
@@ -75,14 +90,45 @@ def apply(
                 )
             else:
                 engine, made = make(session, options, **settings)
+                if expect is not None:
+                    _refuse_unexpected(session, engine, Path(expect), made)
                 sinks.planned(made)
-                _approve(session, made, auto_approve, sinks)
+                _approve(session, made, auto_approve or expect is not None, sinks)
                 result = _carry_out(session, sinks, fail_fast, lambda r: engine.apply(made, r))
         except WanrecError as error:
             sinks.refused(error)
             raise
         sinks.finished(result)
     return exit_of(result)
+
+
+def _refuse_unexpected(session: Session, engine: Engine, reviewed: Path, made: Plan) -> None:
+    """Let only what was reviewed be done."""
+    from wanrec.reconcile.plan_compare import compare
+    from wanrec.reconcile.render_compare import compare_text
+
+    saved = engine.load_plan(reviewed).plan
+    if saved.lineage is not None and made.lineage not in (None, saved.lineage):
+        raise WanrecError(
+            ErrorCode.PLAN_FOREIGN,
+            "the plan was reviewed for another root",
+            detail=f"plan: lineage {saved.lineage}; state: {made.lineage}",
+            where=str(reviewed),
+            hint=f"wanrec plan --out {reviewed}",
+        )
+    differences = compare(saved, made)
+    if not differences:
+        return
+    told = compare_text(differences)
+    if session.format != "json":
+        session.write(told)
+    raise WanrecError(
+        ErrorCode.PLAN_STALE,
+        "what would be done now is not what was reviewed",
+        detail=told.strip() if session.format == "json" else "see the differences above",
+        where=str(reviewed),
+        hint=f"wanrec plan --out {reviewed}",
+    )
 
 
 def _saved_plan(engine: Engine, options: dict[str, Any]) -> Path | None:

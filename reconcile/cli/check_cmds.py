@@ -11,6 +11,7 @@ from wanrec.reconcile.cli.options import (
     format_option,
     global_options,
     json_option,
+    known_format,
     select_options,
 )
 from wanrec.reconcile.cli.output import deliver
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from wanrec.reconcile.model import Desired
 
 __all__ = ["collect", "drift", "status", "validate"]
+
+_DRIFT_FORMATS = ("text", "json", "prometheus", "nagios", "junit", "tap", "github")
 
 
 def _desired(session: Session, options: dict[str, Any]) -> Desired:
@@ -75,20 +78,76 @@ def collect(session: Session, /, fmt: str, **options: Any) -> None:
 @click.option("--strict", is_flag=True, help="Exit 2 when doubtful files were left unread.")
 @click.option("--ignore", metavar="EXPR", help="Leave out files that match these words.")
 @click.option("--max-age", metavar="S", help="Doubt what was last verified longer ago.")
+@click.option(
+    "--budget", metavar="TIME", help="With --deep: hash for so long, oldest first; then go on."
+)
+@click.option(
+    "--fail-on",
+    multiple=True,
+    type=click.Choice(["missing", "size", "content", "type", "suspect", "foreign"]),
+    help="Exit 2 only for this kind; may be given more than once.",
+)
+@click.option("--watch", metavar="SECONDS", help="Check again and again, a tenth more or less.")
 @click.option("--output", metavar="FILE", help="Replace a file instead of printing.")
-@format_option("text", "json", "prometheus", "nagios", "junit", "tap", "github")
+@format_option(*_DRIFT_FORMATS, plugins=True)
 @global_options
 @click.pass_obj
-def drift(session: Session, /, fmt: str, strict: bool, output: str | None, **options: Any) -> int:
+def drift(session: Session, /, fmt: str, watch: str | None, **options: Any) -> int:
     """Compare the disk with what was applied; take no lock, use no network, write nothing.
 
     Exits 0 clean, 2 when something differs, 6 when something could not be looked at.
+
+    \b
+    Examples:
+      wanrec drift
+      wanrec drift --deep --budget 10m           a portion each night, oldest first
+      wanrec drift --fail-on missing --fail-on content
+      wanrec drift --format prometheus --output /var/lib/node_exporter/wanrec.prom --watch 300
+      wanrec drift --format nagios --ignore "config.json"
     """
+    if options["budget"] is not None and not options["deep"]:
+        raise click.UsageError("--budget is about --deep")
+    if fmt == "nagios" and options["fail_on"]:
+        raise click.UsageError("Nagios has exit codes of its own: --fail-on cannot be given")
+    if watch is None:
+        return _drift_once(session, fmt, **options)
+    return _drift_again(session, _seconds("--watch", watch) or 0.0, fmt, options)
+
+
+def _drift_again(session: Session, every: float, fmt: str, options: dict[str, Any]) -> int:
+    """Check until a signal comes. Spread, so that many hosts do not look at one time."""
+    import random
+
+    if every <= 0:
+        raise click.UsageError("--watch: more than 0 seconds")
+    while True:
+        try:
+            _drift_once(session, fmt, **options)
+        except WanrecError as error:
+            if error.exit_code in (ExitCode.USAGE, ExitCode.REFUSED):
+                raise
+            session.report(error)
+        if session.reader_gone:
+            return int(ExitCode.OK)
+        time.sleep(every * random.uniform(0.9, 1.1))  # noqa: S311 - jitter, not a secret
+
+
+def _drift_once(
+    session: Session,
+    fmt: str,
+    *,
+    strict: bool,
+    output: str | None,
+    fail_on: tuple[str, ...],
+    **options: Any,
+) -> int:
     from wanrec.reconcile.render import DriftFormat, nagios_exit, render_drift, render_drift_error
 
+    if fmt not in _DRIFT_FORMATS:
+        return _drift_by_plugin(session, fmt, strict, output, fail_on, options)
     form = DriftFormat(fmt)
     try:
-        report = session.engine(rehash_budget=options.pop("rehash_budget")).drift(
+        report = session.engine(rehash_budget=options["rehash_budget"]).drift(
             _drift_request(options)
         )
     except WanrecError as error:
@@ -101,7 +160,29 @@ def drift(session: Session, /, fmt: str, strict: bool, output: str | None, **opt
     deliver(session, render_drift(report, form, color, at_ns=time.time_ns()), output)
     if report.suspects and form is not DriftFormat.TEXT:
         session.say(f"Warning: {len(report.suspects)} doubtful files were not read.", "warning")
-    return nagios_exit(report) if form is DriftFormat.NAGIOS else _drift_exit(report, strict)
+    if form is DriftFormat.NAGIOS:
+        return nagios_exit(report)
+    return _drift_exit(report, strict, fail_on)
+
+
+def _drift_by_plugin(
+    session: Session,
+    fmt: str,
+    strict: bool,
+    output: str | None,
+    fail_on: tuple[str, ...],
+    options: dict[str, Any],
+) -> int:
+    from wanrec.reconcile.engine_hooks import plugin_format
+
+    engine = session.engine(rehash_budget=options["rehash_budget"])
+    render = plugin_format(engine.settings, "drift", fmt)
+    if render is None:
+        known_format(fmt, _DRIFT_FORMATS)
+        return int(ExitCode.USAGE)
+    report = engine.drift(_drift_request(options))
+    deliver(session, render(report), output)
+    return _drift_exit(report, strict, fail_on)
 
 
 def _drift_request(options: dict[str, Any]) -> DriftRequest:
@@ -109,7 +190,7 @@ def _drift_request(options: dict[str, Any]) -> DriftRequest:
 
     select = None
     names = ("words", "keyword", "marks", "exclude")
-    chosen = {name: options.pop(name) for name in names}
+    chosen = {name: options[name] for name in names}
     if any(chosen.values()):
         from wanrec.reconcile.select_args import SelectArgs
 
@@ -118,11 +199,12 @@ def _drift_request(options: dict[str, Any]) -> DriftRequest:
         select=select,
         deep=options["deep"],
         ignore=options["ignore"],
-        max_age_s=_seconds(options["max_age"]),
+        max_age_s=_seconds("--max-age", options["max_age"]),
+        budget_s=_seconds("--budget", options["budget"]),
     )
 
 
-def _seconds(text: str | None) -> float | None:
+def _seconds(option: str, text: str | None) -> float | None:
     if text is None:
         return None
     from wanrec.reconcile.settings_units import parse_duration
@@ -130,14 +212,20 @@ def _seconds(text: str | None) -> float | None:
     try:
         return parse_duration(text)
     except ValueError as error:
-        raise WanrecError(ErrorCode.USAGE, f"--max-age: {error}") from None
+        raise WanrecError(ErrorCode.USAGE, f"{option}: {error}") from None
 
 
-def _drift_exit(report: DriftReport, strict: bool) -> int:
+def _drift_exit(report: DriftReport, strict: bool, fail_on: tuple[str, ...]) -> int:
+    """Could not look (6) over differs (2); the report itself is always complete."""
     if report.unreadable:
         return int(ExitCode.LOCAL_IO)
-    differs = report.drifted or (strict and report.suspects)
-    return int(ExitCode.DIFFERS if differs else ExitCode.OK)
+    kinds = {item.kind.value for item in report.items}
+    kinds |= {"suspect"} if report.suspects else set()
+    kinds |= {"foreign"} if report.foreign else set()
+    counted = set(fail_on) or {"missing", "size", "content", "type"}
+    if strict:
+        counted.add("suspect")
+    return int(ExitCode.DIFFERS if kinds & counted else ExitCode.OK)
 
 
 @click.command()

@@ -41,6 +41,7 @@ TABLE = {
     "doctor": (f"{_HERE}.setup_cmds:doctor", "Test root, file system, locks, clock and space."),
     "schema": (f"{_HERE}.setup_cmds:schema", "Print a JSON Schema."),
     "models": (f"{_HERE}.models_cmds:models", "status and ensure under their earlier names."),
+    "plugins": (f"{_HERE}.plugin_cmds:plugins", "List plug-ins, and where they are from."),
     "config": (f"{_HERE}.setup_cmds:config", "Print every setting and where it came from."),
 }
 

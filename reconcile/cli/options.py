@@ -6,7 +6,7 @@ last one on the line wins wherever it stands.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import click
@@ -19,6 +19,7 @@ __all__ = [
     "format_option",
     "global_options",
     "json_option",
+    "known_format",
     "plan_options",
     "select_options",
     "transfer_options",
@@ -36,7 +37,11 @@ def _tell_session(ctx: click.Context, param: click.Parameter, value: object) -> 
         return
     if param.name in ("verbose", "quiet"):
         session.given["verbose"] = session.given["quiet"] = None
+    if param.name == "plugins":  # each -p adds one
+        value = (*session.given.get("plugins", ()), *value)  # type: ignore[misc]
     session.given[param.name] = value
+    if param.name == "trace_plugins":
+        _trace_plugins(session)
     if param.name == "trace_file":
         _start_tracing(session)
 
@@ -49,6 +54,12 @@ def _start_tracing(session: Session) -> None:
     telemetry.shutdown()
     for warning in telemetry.configure(str(session.given["trace_file"]), os.environ):
         session.say(f"Warning: {warning}", "warning")
+
+
+def _trace_plugins(session: Session) -> None:
+    from wanrec.reconcile.hooks import trace_to
+
+    trace_to(lambda text: session.say(text.rstrip("\n")))
 
 
 def _global(*names: str, **more: Any) -> Callable[[F], F]:
@@ -69,6 +80,8 @@ _GLOBAL = (
         help="How messages on stderr are written.",
     ),
     _global("--trace-file", metavar="FILE", help="Append OpenTelemetry spans as OTLP JSON lines."),
+    _global("-p", "plugins", multiple=True, metavar="MODULE", help="Load a plug-in; no:NAME: not."),
+    _global("--trace-plugins", is_flag=True, help="Show each call of a plug-in."),
 )
 
 
@@ -93,12 +106,29 @@ def _note_format(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
-def format_option(*choices: str, default: str = "text") -> Callable[[F], F]:
-    """``--format``; errors follow it."""
+class _Formats(click.Choice):  # type: ignore[type-arg]  # no generic before click 8.2
+    """The formats a command has itself; other words may be those of a plug-in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value if str(value).isidentifier() else super().convert(value, param, ctx))
+
+
+def known_format(fmt: str, formats: Iterable[str]) -> str:
+    """Return a format that no plug-in knows, if the command does.
+
+    Raises:
+        click.UsageError: it does not.
+    """
+    words = list(formats)
+    return fmt if fmt in words else str(click.Choice(words).convert(fmt, None, None))
+
+
+def format_option(*choices: str, default: str = "text", plugins: bool = False) -> Callable[[F], F]:
+    """``--format``; errors follow it. With `plugins` the command asks them for unknown words."""
     return click.option(
         "--format",
         "fmt",
-        type=click.Choice(list(choices)),
+        type=_Formats(list(choices)) if plugins else click.Choice(list(choices)),
         default=default,
         show_default=True,
         is_eager=True,

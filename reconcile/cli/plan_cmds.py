@@ -10,6 +10,7 @@ import click
 from wanrec.reconcile.cli.options import (
     format_option,
     global_options,
+    known_format,
     plan_options,
     select_options,
 )
@@ -18,9 +19,11 @@ from wanrec.reconcile.errors import ErrorCode, ExitCode, WanrecError
 
 if TYPE_CHECKING:
     from wanrec.reconcile.actions import Plan
+    from wanrec.reconcile.engine import Engine
 
-__all__ = ["block_error", "graph", "make", "plan", "show"]
+__all__ = ["block_error", "graph", "make", "plan", "rendered", "show"]
 
+_FORMATS = ("text", "json", "markdown", "html", "github")
 _SELECT_NAMES = ("words", "keyword", "marks", "exclude")
 
 
@@ -48,24 +51,40 @@ def block_error(plan: Plan) -> WanrecError:
 @plan_options
 @click.option("--state-only", is_flag=True, help="Compare with the state; do not look at the disk.")
 @click.option("--out", metavar="FILE", help="Save the plan, for `apply FILE`.")
-@format_option("text", "json", "markdown", "html")
+@click.option("--compare", metavar="PLANFILE", help="Say how this plan differs from a saved one.")
+@format_option(*_FORMATS, plugins=True)
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 2 when there are changes.")
 @global_options
 @click.pass_obj
 def plan(
-    session: Session, /, out: str | None, fmt: str, detailed_exitcode: bool, **options: Any
+    session: Session,
+    /,
+    out: str | None,
+    compare: str | None,
+    fmt: str,
+    detailed_exitcode: bool,
+    **options: Any,
 ) -> int:
     """Show what apply would do; change nothing.
 
     A plan that may not be applied (a protected model, the delete budget, foreign files) is shown
-    whole, is not saved, and exits 3.
-    """
-    from wanrec.reconcile.render import PlanFormat, render_plan
+    whole, is not saved, and exits 3. With --compare only what differs from the saved plan is
+    shown, and --detailed-exitcode is about that.
 
+    \b
+    Examples:
+      wanrec plan specs/wan22.toml
+      wanrec plan "t2v-A14B@2.2.0[bf16]::vae"     one folder of one variant
+      wanrec plan -k "vae and not bf16" -m video
+      wanrec plan --out reviewed.wanplan          and later: wanrec apply reviewed.wanplan
+      wanrec plan --compare reviewed.wanplan --detailed-exitcode
+    """
     if out and options["state_only"]:
         raise click.UsageError("a --state-only plan has not seen the disk and cannot be saved")
+    if compare:
+        return _compare(session, compare, fmt, detailed_exitcode, options)
     engine, made = make(session, options)
-    session.write(render_plan(made, PlanFormat(fmt), session.color))
+    session.write(rendered(session, engine, made, fmt))
     if made.blocked:
         error = block_error(made)
         session.report(error, document=False)
@@ -76,9 +95,43 @@ def plan(
     return int(ExitCode.DIFFERS if made and detailed_exitcode else ExitCode.OK)
 
 
+def _compare(
+    session: Session, other: str, fmt: str, detailed_exitcode: bool, options: dict[str, Any]
+) -> int:
+    from wanrec.reconcile.plan_compare import compare
+    from wanrec.reconcile.render_compare import compare_json, compare_text
+
+    if fmt not in ("text", "json"):
+        raise click.UsageError("differences are shown as text or json")
+    engine, made = make(session, options)
+    differences = compare(engine.load_plan(Path(other)).plan, made)
+    as_json = fmt == "json"
+    session.write(
+        compare_json(differences) if as_json else compare_text(differences, session.color)
+    )
+    return int(ExitCode.DIFFERS if differences and detailed_exitcode else ExitCode.OK)
+
+
+def rendered(session: Session, engine: Engine, plan: Plan, fmt: str) -> str:
+    """The plan in a format of wanrec or of a plug-in.
+
+    Raises:
+        click.UsageError: nobody knows the format.
+    """
+    from wanrec.reconcile.render import PlanFormat, render_plan
+
+    if fmt not in _FORMATS:
+        from wanrec.reconcile.engine_hooks import plugin_format
+
+        render = plugin_format(engine.settings, "plan", fmt)
+        if render is not None:
+            return render(plan)
+    return render_plan(plan, PlanFormat(known_format(fmt, _FORMATS)), session.color)
+
+
 @click.command()
 @click.argument("what", metavar="PLANFILE|state")
-@format_option("text", "json", "markdown", "html")
+@format_option(*_FORMATS, plugins=True)
 @global_options
 @click.pass_obj
 def show(session: Session, /, what: str, fmt: str) -> None:
@@ -91,8 +144,6 @@ def show(session: Session, /, what: str, fmt: str) -> None:
         render = state_show_json if fmt == "json" else state_show_text
         session.write(render(session.engine().state()))
         return
-    from wanrec.reconcile.render import PlanFormat, render_plan
-
     path = Path(what)
     if not path.is_file():
         raise WanrecError(
@@ -101,8 +152,8 @@ def show(session: Session, /, what: str, fmt: str) -> None:
             where=what,
             hint="wanrec plan --out FILE",
         )
-    saved = session.engine().load_plan(path)
-    session.write(render_plan(saved.plan, PlanFormat(fmt), session.color))
+    engine = session.engine()
+    session.write(rendered(session, engine, engine.load_plan(path).plan, fmt))
 
 
 @click.command()

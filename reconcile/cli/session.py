@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 # Options that are about this program, not about the engine.
-_OWN = ("verbose", "quiet", "no_color", "trace_file")
+_OWN = ("verbose", "quiet", "no_color", "trace_file", "trace_plugins")
 
 
 class Session:
