@@ -12,6 +12,7 @@ from support.wan22 import SPECS, generated, rows
 from wanrec.reconcile.collect import collect
 from wanrec.reconcile.desired import build
 from wanrec.reconcile.lockfile import parse_lock
+from wanrec.reconcile.manifest import parse_manifest
 
 # What the facts say sharing saves; files whose size or digest nobody states count as unique.
 DIFFUSERS_TRIO_SAVED = 23_274_207_770
@@ -86,6 +87,14 @@ def test_the_checkout_is_valid(wanrec: Program, checkout: Path) -> None:
     """`wanrec validate` finds the demo and the WAN2.2 specs, and all of them are sound."""
     found = wanrec.ok("validate", "--format", "json", cwd=checkout).json()["specs"]
     assert {"specs/demo.toml", *(f"specs/{name}.toml" for name in SPECS)} <= set(found)
+
+
+def test_the_documented_spec_is_sound(checkout: Path) -> None:
+    """The spec of what has yet to be locked, in docs/locking.md, has no fault of its own."""
+    _, _, rest = (checkout / "docs/locking.md").read_text(encoding="utf-8").rpartition("```toml\n")
+    manifest = parse_manifest(rest.partition("```")[0].encode(), "docs/locking.md")
+    ids = [model.id for model in manifest.models]
+    assert ids[0] == "s2v-14B-native@2.2.0" and len(ids) == 3
 
 
 def test_a_lora_brings_its_base(wanrec: Program, checkout: Path) -> None:
