@@ -73,6 +73,9 @@ def _weight(action: Action) -> int:
 
 
 def _model_ranks(keys: set[str], requires: Requires) -> dict[str, int]:
+    if not any(requires.get(key) for key in keys):
+        # The library takes longer to load than most applies take to copy a small model.
+        return {key: index for index, key in enumerate(sorted(keys))}
     import networkx as nx
 
     graph: nx.DiGraph[str] = nx.DiGraph()

@@ -38,7 +38,7 @@ class Folder(NamedTuple):
     """One folder: how many names it has, its files by name and, side by side, their identity."""
 
     path: str
-    count: int
+    entries: int
     names: list[str]
     sizes: list[int]
     mtimes_ns: list[int]
@@ -157,7 +157,7 @@ def _as_noted(root: Tree, folder: Folder) -> bool:
     )
     try:
         with root.folder(folder.path) as (fd, prefix):
-            if len(os.listdir(prefix if fd is None else fd)) != folder.count:
+            if len(os.listdir(prefix if fd is None else fd)) != folder.entries:
                 return False
             for name, size, mtime_ns, ctime_ns, ino in rows:
                 st = stat(prefix + name, dir_fd=fd, follow_symlinks=False)
@@ -210,6 +210,6 @@ def _counted(places: Mapping[str, Folder], own: Iterable[str]) -> list[Folder]:
             folders[parent] += 1
     empty = Folder("", 0, [], [], [], [], [])
     return [
-        (folder := places.get(path, empty))._replace(path=path, count=below + len(folder.names))
+        (folder := places.get(path, empty))._replace(path=path, entries=below + len(folder.names))
         for path, below in sorted(folders.items())
     ]
