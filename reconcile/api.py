@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from wanrec.reconcile.actions import ApplyResult, DriftReport, ModelStatus, Plan
     from wanrec.reconcile.engine_gc import GcReport
     from wanrec.reconcile.lifecycle_usage import Usage
+    from wanrec.reconcile.verifying import Verified
 
 __all__ = [
     "Progress",
@@ -47,6 +48,7 @@ __all__ = [
     "unpin",
     "usage",
     "use",
+    "verify",
 ]
 
 Progress = Callable[[Event], object]
@@ -305,6 +307,19 @@ def drift(
         select = SelectArgs(words=words) if words else None
         request = DriftRequest(select=select, deep=deep)
     return (engine or current_engine()).drift(request)
+
+
+def verify(word: str | None = None, *, engine: Engine | None = None) -> Verified:
+    """Hash what a folder or a model holds against the specs; needs no state, changes nothing.
+
+    Args:
+        word: a model, or a folder: the root, one model's directory, a mirror; None: the root.
+        engine: instead of `current_engine()`.
+
+    Raises:
+        WanrecError: of the specs; MODEL_NOT_FOUND. What is wrong with files is in `findings`.
+    """
+    return (engine or current_engine()).verify(word)
 
 
 def gc(

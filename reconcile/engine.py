@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from wanrec.reconcile.lifecycle_usage import Usage
     from wanrec.reconcile.planfile import PlanFile
     from wanrec.reconcile.select_args import SelectArgs
+    from wanrec.reconcile.verifying import Verified
     from wanrec.state.lock_info import LockInfo
     from wanrec.state.model import State
     from wanrec.state.run import HistoryEntry
@@ -161,6 +162,16 @@ class Engine(Workbench):
             options = self.options(PlanRequest())
             observed = observe_models(root, view, desired, options)
             return model_status(desired, view.state, observed)
+
+    def verify(self, word: str | None = None) -> Verified:
+        """Hash what a folder, a model or the whole root holds against the specs.
+
+        Raises:
+            WanrecError: of the specs; MODEL_NOT_FOUND.
+        """
+        from wanrec.reconcile.verifying import verify
+
+        return verify(self, word)
 
     def path(self, model: str, variant: str | None = None) -> Path:
         """Where a model lies or would lie; from the state, else from the specs.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         unpin,
         usage,
         use,
+        verify,
     )
     from wanrec.reconcile.api_earlier import GarbageCollector, ModelEnsurer, ModelRegistry
     from wanrec.reconcile.engine import Engine
@@ -51,6 +52,7 @@ __all__ = [
     "unpin",
     "usage",
     "use",
+    "verify",
 ]
 
 _HOME = {
@@ -73,6 +75,7 @@ _HOME = {
     "unpin": "wanrec.reconcile.api",
     "usage": "wanrec.reconcile.api",
     "use": "wanrec.reconcile.api",
+    "verify": "wanrec.reconcile.api",
 }
 _MODULES = ("aio", "pipelines")
 
