@@ -19,6 +19,7 @@ from pathlib import Path
 import peers
 from pairs import Taken
 from parts import PARTS, Bench, Row
+from transfers import TRANSFERS
 
 _HEAD = """\
 | measured | peer | ratio | bar | of processor time | seconds | peer's | peak MiB |
@@ -27,6 +28,7 @@ _HEAD = """\
 
 def main() -> None:
     """Run the parts that were asked for."""
+    PARTS.update(TRANSFERS)
     parser = argparse.ArgumentParser(prog="bench", description="Ratios against peers.")
     parser.add_argument("parts", nargs="*", help=f"of: {' '.join(PARTS)}")
     parser.add_argument("--runs", type=int, default=5, help="counted runs of each pair")
@@ -43,7 +45,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="wanrec-bench-", dir=given.place) as place:
             for row in PARTS[name](Bench(Path(place), wanrec, given.runs)):
                 print(_line(row), flush=True)
-    for name in ("dvc", "git"):
+    for name in ("dvc", "git", "s5cmd", "weed", "hf"):
         if peers.program(name) is None:
             print(f"\n{name} is not installed: its rows are missing.")
 

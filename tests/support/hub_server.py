@@ -8,6 +8,7 @@ was asked is kept, body bytes are counted, and answers can be scripted to fail.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import re
@@ -174,6 +175,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # a body must not wait for the client to acknowledge its head
     hub: HubServer
     host_name = ""
 
@@ -325,8 +327,7 @@ class _HubHandler(_Handler):
             "path": path,
         }
         if len(content) > self.hub.lfs_above:
-            sha256 = hashlib.sha256(content).hexdigest()
-            entry["lfs"] = {"oid": sha256, "size": len(content), "pointerSize": 134}
+            entry["lfs"] = {"oid": _sha256(content), "size": len(content), "pointerSize": 134}
         return entry
 
     def _file(
@@ -347,7 +348,7 @@ class _HubHandler(_Handler):
             return
         place = f"{self.hub.cdn_url}/{repository}/{commit}/{quote(path)}?sig={self.hub.sign()}"
         about["X-Linked-Size"] = len(content)
-        about["X-Linked-ETag"] = f'"{hashlib.sha256(content).hexdigest()}"'
+        about["X-Linked-ETag"] = f'"{_sha256(content)}"'
         self._reply(302, **about, Location=place)
 
 
@@ -364,10 +365,24 @@ class _CdnHandler(_Handler):
             self._reply(404)
             return
         content = found[1][inside]
-        tag = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        self._send_file(content, headers, ETag=f'"{tag}"')
+        self._send_file(content, headers, ETag=f'"{_md5(content)}"')
 
 
+# A real hub knows the digests of its files; computing one for each range would be its bottleneck.
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@functools.lru_cache(maxsize=1 << 14)
 def _git_id(content: bytes) -> str:
-    head = f"blob {len(content)}\0".encode()
-    return hashlib.sha1(head + content, usedforsecurity=False).hexdigest()
+    digest = hashlib.sha1(f"blob {len(content)}\0".encode(), usedforsecurity=False)
+    digest.update(content)
+    return digest.hexdigest()
