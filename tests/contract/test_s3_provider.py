@@ -17,6 +17,7 @@ from support.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed
 from wanrec.providers import provider_for
 from wanrec.providers.base import Provider, ProviderContext, TransferEvent
 from wanrec.providers.limits import MIB, Limits
+from wanrec.providers.s3_account import Account
 from wanrec.providers.s3_signing import Credentials, signed_headers
 from wanrec.providers.testing import FetchHarness, ProviderContract, Served
 from wanrec.reconcile.errors import ErrorCode, WanrecError
@@ -110,6 +111,24 @@ def test_signature_is_the_one_of_the_sdk() -> None:
         now_s=then,
     )
     assert ours["Authorization"].split() == theirs.headers["Authorization"].split()
+
+
+@pytest.mark.parametrize(
+    ("query", "bucket", "address"),
+    [
+        ({}, "models", "https://models.s3.us-east-1.amazonaws.com"),
+        ({"region": "eu-west-1"}, "models", "https://models.s3.eu-west-1.amazonaws.com"),
+        ({"region": "cn-north-1"}, "models", "https://models.s3.cn-north-1.amazonaws.com.cn"),
+        ({}, "with.dots", "https://s3.us-east-1.amazonaws.com/with.dots"),
+        ({"endpoint_url": "https://minio:9000/"}, "models", "https://minio:9000/models"),
+    ],
+)
+def test_where_a_bucket_is_addressed(
+    tmp_path: Path, query: dict[str, str], bucket: str, address: str
+) -> None:
+    """AWS by host name where a certificate covers it, every other server by path."""
+    account = Account(bucket, query, {"HOME": str(tmp_path)}, Limits())
+    assert account.address(bucket, account.region()) == address
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def running_seaweed(folder: Path) -> Iterator[Seaweed]:
     """Start the server with its data in `folder`, wait until it takes an object, end it after."""
     for attempt in range(_STARTS):
         place = folder / str(attempt)
-        place.mkdir()
+        place.mkdir(parents=True)
         process, seaweed = _start(place)
         try:
             if _is_ready(seaweed, process):
