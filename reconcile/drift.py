@@ -227,14 +227,15 @@ class _Look:
         """
         inodes, facts = self._by_inode()
         order = sorted(inodes, key=lambda inode: min(pace.last(*name) for name in inodes[inode]))
+        wrong = [inode for inode in order if any(name[0] in pace.wrong for name in inodes[inode])]
+        order = [inode for inode in order if inode not in wrong]
+        self._hash(wrong, inodes, facts, threads)  # what was found stays found
         at = 0
         while at < len(order) and pace.more():
             batch = order[at : at + threads]
             self._hash(batch, inodes, facts, threads)
             at += len(batch)
-        for inode in self.right:
-            for name in inodes[inode]:
-                pace.right(*name)
+        pace.note([name for inode in self.right for name in inodes[inode]], self.found)
         for inode in order[at:]:
             fact = facts[inode]
             for address, record in inodes[inode]:

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.disk_paths import WANREC_DIR
@@ -34,6 +34,7 @@ class Pace:
         seconds: begin no further file after so long; one file is always read.
         now_ns: the present.
         progress: address → (sha256, when it was last read whole), from earlier portions.
+        wrong: addresses that an earlier portion found to differ; they are read each time.
         clock: seconds that only go forward.
     """
 
@@ -42,6 +43,7 @@ class Pace:
         seconds: float,
         now_ns: int,
         progress: Mapping[str, tuple[str, int]] | None = None,
+        wrong: Iterable[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
@@ -49,11 +51,12 @@ class Pace:
         self._now_ns = now_ns
         self._begun = False
         self.progress = dict(progress or {})
+        self.wrong = frozenset(wrong)
 
     @classmethod
     def load(cls, root: Root, seconds: float, now_ns: int) -> Pace:
         """Go on where the last portion ended."""
-        return cls(seconds, now_ns, _read(root))
+        return cls(seconds, now_ns, *_read(root))
 
     def last(self, address: str, record: FileRecord) -> int:
         """When these bytes were last read and right, nanoseconds since the epoch."""
@@ -65,32 +68,39 @@ class Pace:
         first, self._begun = not self._begun, True
         return first or self._clock() < self._end
 
-    def right(self, address: str, record: FileRecord) -> None:
-        """Note a file that was read and is what the state says."""
-        self.progress[address] = (record.sha256, self._now_ns)
+    def note(
+        self, right: Iterable[tuple[str, FileRecord]], wrong: Iterable[tuple[object, ...]]
+    ) -> None:
+        """Note what this portion read: files that are as recorded, and findings by address."""
+        for address, record in right:
+            self.progress[address] = (record.sha256, self._now_ns)
+        self.wrong = frozenset(str(finding[0]) for finding in wrong)
 
     def save(self, root: Root, known: Mapping[str, FileRecord]) -> None:
         """Keep the progress on files the state knows; what cannot be written is not."""
         files = {name: entry for name, entry in self.progress.items() if name in known}
-        data = json.dumps({"format_version": _FORMAT, "files": files}).encode()
+        wrong = sorted(self.wrong.intersection(known))
+        document = {"format_version": _FORMAT, "files": files, "wrong": wrong}
+        data = json.dumps(document).encode()
         with contextlib.suppress(WanrecError):
             root.make_dirs(_FOLDER)
             root.write_atomic(_PLACE, data)
 
 
-def _read(root: Root) -> dict[str, tuple[str, int]]:
+def _read(root: Root) -> tuple[dict[str, tuple[str, int]], tuple[str, ...]]:
     try:
         fd = root.open_read(_PLACE)
     except WanrecError:
-        return {}
+        return {}, ()
     try:
         with os.fdopen(fd, "rb") as file:
             document = json.loads(file.read(_MAX_BYTES))
         if document["format_version"] != _FORMAT:
-            return {}
-        return {
+            return {}, ()
+        files = {
             str(address): (str(sha256), int(at))
             for address, (sha256, at) in document["files"].items()
         }
+        return files, tuple(map(str, document["wrong"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+        return {}, ()
