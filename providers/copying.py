@@ -20,6 +20,7 @@ from wanrec.providers.limits import MIB, Limits
 from wanrec.providers.pacing import Pace
 from wanrec.providers.resume import Intervals
 from wanrec.providers.salvage import Salvage
+from wanrec.providers.writeback import start_writeback
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.model import Via
 from wanrec.reconcile.part_digests import PartDigests, hasher
@@ -140,6 +141,7 @@ class LocalCopy:
                 in_kernel = False
                 count = self._copy_through_memory(source, part, min(want, MIB), offset)
             prefix.wrote(offset, offset + count)
+            start_writeback(part, offset, count)
             offset += count
             self._pace.moved(count)
 
