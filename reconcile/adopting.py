@@ -50,6 +50,8 @@ class AdoptRequest:
         select: which models.
         link: how files are brought in.
         dry_run: look only.
+        copies: see `find_content`.
+        plan_only: bring files in and make the plan, but do not apply it.
         announce: told what was found, before anything is written.
         warn, progress, stop: as for `find_content`.
         sink: gets the events of the apply.
@@ -59,6 +61,8 @@ class AdoptRequest:
     select: SelectArgs
     link: Link = Link.COPY
     dry_run: bool = False
+    plan_only: bool = False
+    copies: dict[str, list[str]] | None = None
     announce: Callable[[Adopted], None] = _quiet
     warn: Callable[[str], None] = _quiet
     progress: Callable[[int], None] = _quiet
@@ -85,12 +89,14 @@ class Adopted:
         missing: address → size of what was found nowhere.
         models: keys that can be whole now.
         result: of the apply; None when there was none.
+        plan: what was or would be applied.
     """
 
     matches: tuple[Match, ...] = ()
     missing: Mapping[str, int] = attrs.field(factory=dict)
     models: tuple[str, ...] = ()
     result: ApplyResult | None = None
+    plan: Plan | None = None
 
 
 def adopt(bench: Workbench, request: AdoptRequest) -> Adopted:
@@ -125,10 +131,14 @@ def adopt(bench: Workbench, request: AdoptRequest) -> Adopted:
     left = search.stage({match.sha256: found[match.sha256] for match in outcome.matches})
     if not whole:
         return outcome
-    result = _apply(bench, request, [chosen[key] for key in sorted(whole)])
+    ordinary = _plan(bench, [chosen[key] for key in sorted(whole)])
+    if request.plan_only:
+        return attrs.evolve(outcome, plan=ordinary)
+    apply = ApplyRequest(sink=request.sink, stop=request.stop, offline=True)
+    result = ApplySession(bench, apply, "adopt").apply(ordinary)
     if not result.failures:
         _remove(left, request.warn)
-    return attrs.evolve(outcome, result=result)
+    return attrs.evolve(outcome, result=result, plan=ordinary)
 
 
 def _check_folder(bench: Workbench, request: AdoptRequest) -> None:
@@ -174,6 +184,7 @@ class _Search:
                     stop=request.stop,
                     warn=request.warn,
                     progress=request.progress,
+                    copies=request.copies,
                 )
             finally:
                 if known != before and not request.dry_run:
@@ -261,12 +272,10 @@ def _missing(
     }
 
 
-def _apply(bench: Workbench, request: AdoptRequest, models: list[DesiredModel]) -> ApplyResult:
+def _plan(bench: Workbench, models: list[DesiredModel]) -> Plan:
     words = tuple(f"{model.spec}::{model.key}" for model in models)
     ensure = frozenset(model.key for model in models)
-    plan = bench.plan(SelectArgs(words=words), PlanRequest(ensure=ensure))
-    apply = ApplyRequest(sink=request.sink, stop=request.stop, offline=True)
-    return ApplySession(bench, apply, "adopt").apply(plan)
+    return bench.plan(SelectArgs(words=words), PlanRequest(ensure=ensure))
 
 
 def _remove(places: list[str], warn: Callable[[str], None]) -> None:

@@ -101,6 +101,7 @@ def find_content(
     stop: Stop,
     warn: Callable[[str], None],
     progress: Callable[[int], None],
+    copies: dict[str, list[str]] | None = None,
 ) -> dict[str, Candidate]:
     """Return sha256 → the first candidate with that content.
 
@@ -112,11 +113,12 @@ def find_content(
         stop: ends the work early.
         warn: told of files that could not be read, or changed meanwhile.
         progress: told of bytes as they are read.
+        copies: when given, every candidate is hashed, and each place of wanted content noted.
 
     Raises:
         WanrecError: INTERRUPTED; what was hashed until then is in `known`.
     """
-    search = _Search(wanted, known, stop, warn, progress)
+    search = _Search(wanted, known, stop, warn, progress, copies)
     ordered = sorted(candidates, key=lambda one: (os.path.basename(one.place) not in wanted, one))
     if threads < 2 or len(ordered) < 2:
         for one in ordered:
@@ -138,7 +140,9 @@ class _Search:
         stop: Stop,
         warn: Callable[[str], None],
         progress: Callable[[int], None],
+        copies: dict[str, list[str]] | None,
     ) -> None:
+        self._copies = copies
         self.found: dict[str, Candidate] = {}
         self._open: dict[int, set[str]] = {}
         for sha256, size in wanted.items():
@@ -152,7 +156,7 @@ class _Search:
     def look_at(self, one: Candidate) -> None:
         """Hash one file, unless everything of its size has been found already."""
         with self._lock:
-            if not self._open.get(one.size):
+            if not self._open.get(one.size) and self._copies is None:
                 return
             digest = self._known.get(one.identity)
         if digest is None:
@@ -161,6 +165,8 @@ class _Search:
             return
         with self._lock:
             self._known[one.identity] = digest
+            if self._copies is not None:
+                self._copies.setdefault(digest, []).append(one.place)
             if digest in self._open[one.size]:
                 self._open[one.size].discard(digest)
                 self.found[digest] = one

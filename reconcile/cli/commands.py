@@ -33,6 +33,7 @@ TABLE = {
     "pin": (f"{_HERE}.disk_cmds:pin", "Keep models from being evicted."),
     "unpin": (f"{_HERE}.disk_cmds:unpin", "Let gc evict models again."),
     "sources": (f"{_HERE}.source_cmds:sources", "Test the sources of models; download none."),
+    "migrate": (f"{_HERE}.migrate_cmds:migrate", "Take over a legacy folder tree."),
     "verify": (f"{_HERE}.airgap_cmds:verify", "Hash a folder or model against the specs."),
     "mirror": (f"{_HERE}.airgap_cmds:mirror", "Copy specs, locks and models into a folder."),
     "state": (f"{_HERE}.state_cmds:state", "Look into the state, or change it by hand."),

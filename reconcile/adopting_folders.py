@@ -1,0 +1,80 @@
+"""What a legacy tree is: which of its folders holds which model, and how sure that is.
+
+Pure judgement over what `adopt` found. By hash: the share of a model's bytes whose content lies in
+the folder. By name: the share of its file names that do. Only the hash decides what is taken over;
+a name without its content says that a file is damaged, cut short, or of another version.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from wanrec.reconcile.model import DesiredModel
+
+__all__ = ["Recognised", "as_json", "recognise"]
+
+
+class Recognised(NamedTuple):
+    """One folder and the model it most likely holds; shares are between 0 and 1."""
+
+    folder: str
+    model: str
+    by_hash: float
+    by_name: float
+
+
+def recognise(
+    top: Path, copies: Mapping[str, Iterable[str]], models: Iterable[DesiredModel]
+) -> list[Recognised]:
+    """Judge every folder directly below `top`; those that fit no model are left out.
+
+    Args:
+        top: the legacy tree.
+        copies: sha256 → where this content lies.
+        models: what the folders may be.
+    """
+    base = os.path.realpath(top)
+    inside: dict[str, set[str]] = {}
+    for sha256, places in copies.items():
+        for place in places:
+            first = Path(os.path.relpath(place, base)).parts[0]
+            inside.setdefault(first, set()).add(sha256)
+    wanted = [model for model in models if model.files]
+    found = []
+    for folder in sorted(path for path in top.iterdir() if path.is_dir()):
+        names = {name for _, _, files in os.walk(folder) for name in files}
+        rows = [
+            Recognised(folder.name, model.key, *_shares(model, inside.get(folder.name, ()), names))
+            for model in wanted
+        ]
+        best = max(rows, key=lambda row: (row.by_hash, row.by_name), default=None)
+        if best is not None and (best.by_hash or best.by_name):
+            found.append(best)
+    return found
+
+
+def _shares(
+    model: DesiredModel, content: Iterable[str], names: Iterable[str]
+) -> tuple[float, float]:
+    have, called = frozenset(content), frozenset(names)
+    total = sum(file.size or 0 for file in model.files)
+    bytes_found = sum(file.size or 0 for file in model.files if file.sha256 in have)
+    by_name = sum(PurePosixPath(file.path).name in called for file in model.files)
+    return (bytes_found / total if total else 0.0), by_name / len(model.files)
+
+
+def as_json(rows: Iterable[Recognised]) -> list[Mapping[str, object]]:
+    """Rows of the JSON document; shares in whole percent."""
+    return [
+        {
+            "folder": row.folder,
+            "model": row.model,
+            "by_hash_percent": int(row.by_hash * 100),
+            "by_name_percent": int(row.by_name * 100),
+        }
+        for row in rows
+    ]

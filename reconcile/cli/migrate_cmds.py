@@ -1,0 +1,127 @@
+"""`migrate`: from a legacy folder tree to models, step by step; the tree itself is only read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wanrec.reconcile.cli.options import format_option, global_options, select_options
+from wanrec.reconcile.cli.session import Session
+from wanrec.reconcile.errors import ExitCode
+
+if TYPE_CHECKING:
+    from wanrec.reconcile.adopting import Adopted
+    from wanrec.reconcile.engine import Engine
+
+__all__ = ["migrate"]
+
+
+@click.group()
+@global_options
+def migrate() -> None:
+    """Take over a legacy tree: analyze says what it is, plan prepares, execute does it.
+
+    The legacy tree is never changed: until you remove it yourself, nothing is lost.
+    """
+
+
+def _run(
+    session: Session, engine: Engine, folder: str, options: dict[str, Any], **how: Any
+) -> Adopted:
+    from wanrec.reconcile.adopting import AdoptRequest, adopt
+    from wanrec.reconcile.cli.lock_cmds import ByteCounter
+    from wanrec.reconcile.cli.sinks import Warnings
+    from wanrec.reconcile.desired import SelectArgs
+
+    request = AdoptRequest(
+        folder=Path(folder),
+        select=SelectArgs(**options),
+        warn=lambda text: session.say(f"Warning: {text}", "warning"),
+        progress=ByteCounter(session, "Hashed"),
+        stop=session.stop,
+        sink=Warnings(session),
+        **how,
+    )
+    session.graceful = True
+    try:
+        return adopt(engine, request)
+    finally:
+        session.graceful = False
+
+
+@migrate.command()
+@click.argument("folder", metavar="DIR")
+@select_options
+@format_option("text", "json")
+@global_options
+@click.pass_obj
+def analyze(session: Session, /, folder: str, fmt: str, **options: Any) -> None:
+    """Say which folder holds which model, how sure that is, and what is missing; write nothing."""
+    from wanrec.reconcile.adopting_folders import as_json, recognise
+    from wanrec.reconcile.desired import SelectArgs
+    from wanrec.reconcile.render_state import document
+    from wanrec.reconcile.render_words import columns, plural
+
+    engine = session.engine()
+    copies: dict[str, list[str]] = {}
+    found = _run(session, engine, folder, options, dry_run=True, copies=copies)
+    desired = engine.collect(SelectArgs(**options))
+    models = [model for model in desired.models if desired.selection.has_model(model.key)]
+    rows = recognise(Path(folder), copies, models)
+    if fmt == "json":
+        missing = [{"address": a, "size": s} for a, s in sorted(found.missing.items())]
+        session.write(document(folders=as_json(rows), models=list(found.models), missing=missing))
+        return
+    table = [
+        (row.folder, row.model, f"{int(row.by_hash * 100)}%", f"{int(row.by_name * 100)}%")
+        for row in rows
+    ]
+    if table:
+        session.write(columns(("FOLDER", "MODEL", "BY HASH", "BY NAME"), table))
+    lines = [f"  ?  {address}  not found" for address in sorted(found.missing)]
+    lines.append(
+        f"{plural(len(found.models), 'model')} can be whole, {len(found.missing)} files missing."
+    )
+    session.write("".join(f"{line}\n" for line in lines))
+
+
+@migrate.command()
+@click.argument("folder", metavar="DIR")
+@select_options
+@click.option("--out", metavar="FILE", required=True, help="Save the plan, for `apply FILE`.")
+@global_options
+@click.pass_obj
+def plan(session: Session, /, folder: str, out: str, **options: Any) -> int:
+    """Copy what was found into the stage, and save an ordinary plan that puts it in place."""
+    from wanrec.reconcile.render import PlanFormat, render_plan
+
+    engine = session.engine()
+    done = _run(session, engine, folder, options, plan_only=True)
+    if done.plan is None:
+        session.say("No model can be whole; nothing was planned.", "warning")
+        return int(ExitCode.DIFFERS)
+    session.write(render_plan(done.plan, PlanFormat.TEXT, session.color))
+    engine.save_plan(done.plan, Path(out))
+    session.say(f"Saved the plan. To carry out exactly this: wanrec apply {out}")
+    return int(ExitCode.OK)
+
+
+@migrate.command()
+@click.argument("folder", metavar="DIR")
+@select_options
+@global_options
+@click.pass_obj
+def execute(session: Session, /, folder: str, **options: Any) -> int:
+    """Bring the models in; the legacy tree stays as it is until you remove it."""
+    from wanrec.reconcile.cli.apply_cmds import exit_of
+    from wanrec.reconcile.render_apply import apply_text, failures_text
+
+    done = _run(session, session.engine(), folder, options)
+    if done.result is None:
+        session.say("Nothing to bring in: see wanrec migrate analyze.", "warning")
+        return int(ExitCode.OK)
+    session.write(apply_text(done.result, session.color))
+    session.say(failures_text(done.result), "error")
+    return exit_of(done.result)

@@ -1,0 +1,56 @@
+"""`wanrec migrate`: a tree of model folders by name becomes models, and stays as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.program import Program
+from support.specs import declare, spec_text
+
+FILES = {"model_index.json": b'{"m": 1}', "vae/model.onnx": bytes(range(256)) * 30}
+OLD = {**FILES, "vae/model.onnx": bytes(256 * 30)}
+
+
+@pytest.fixture
+def legacy(wanrec: Program, tmp_path: Path) -> Path:
+    """A legacy tree: one folder is the model, one an older version of it, one is neither."""
+    model = declare(FILES, "local://../nowhere")
+    wanrec.write("specs/m.toml", spec_text({"m@1": model}))
+    for name, files in (("Wan-m", FILES), ("Wan-m-old", OLD), ("notes", {"a.txt": b"x"})):
+        for path, data in files.items():
+            target = tmp_path / "legacy" / name / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+    return tmp_path / "legacy"
+
+
+def test_analyze(wanrec: Program, legacy: Path) -> None:
+    """Each folder gets its model with both confidences; what fits none is left out."""
+    found = wanrec.ok("migrate", "analyze", str(legacy), "--format", "json").json()
+    rows = {row["folder"]: row for row in found["folders"]}
+    assert set(rows) == {"Wan-m", "Wan-m-old"}
+    assert (rows["Wan-m"]["by_hash_percent"], rows["Wan-m"]["by_name_percent"]) == (100, 100)
+    assert rows["Wan-m-old"]["by_hash_percent"] < 10
+    assert rows["Wan-m-old"]["by_name_percent"] == 100
+    text = wanrec.ok("migrate", "analyze", str(legacy)).stdout
+    assert "Wan-m" in text and "1 model can be whole, 0 files missing." in text
+    assert not list(wanrec.root.iterdir())
+
+
+def test_plan_then_apply(wanrec: Program, legacy: Path) -> None:
+    """The plan is an ordinary one: it is reviewed, applied from its file, and then done."""
+    done = wanrec.ok("migrate", "plan", str(legacy), "--out", "m.plan")
+    assert "Plan: 2 to create" in done.stdout and "0 B to fetch" in done.stdout
+    assert wanrec.files() == {}
+    wanrec.ok("apply", "m.plan")
+    assert wanrec.ok("plan").stdout.startswith("No changes.")
+
+
+def test_execute(wanrec: Program, legacy: Path) -> None:
+    """The models are there, the legacy tree is untouched, and a second run has nothing to do."""
+    before = {path: path.read_bytes() for path in legacy.rglob("*") if path.is_file()}
+    wanrec.ok("migrate", "execute", str(legacy))
+    assert wanrec.ok("plan").stdout.startswith("No changes.")
+    assert {path: path.read_bytes() for path in legacy.rglob("*") if path.is_file()} == before
+    assert "Nothing to bring in" in wanrec.ok("migrate", "execute", str(legacy)).stderr
