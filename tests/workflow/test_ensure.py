@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.program import Program
-from support.small import declare
+from support.small import declare, spec_text
 
 from wanrec.reconcile.engine import Engine
 from wanrec.reconcile.errors import ErrorCode, WanrecError
@@ -176,9 +176,8 @@ def test_without_specs_the_state_answers(wanrec: Program) -> None:
 def test_offline_brings_from_local_sources_only(wanrec: Program) -> None:
     """`offline=True` takes a model from a folder, and says OFFLINE of one from the network."""
     declare(wanrec, {"a@1": {"x.txt": b"one"}})
-    text = (wanrec.project / "specs/models.toml").read_text()
-    far = text.replace("a@1", "far@1").replace("local://../mirror", "https://models.invalid")
-    wanrec.write("specs/far.toml", far)
+    far = spec_text({"far@1": {"x.txt": b"far away"}})
+    wanrec.write("specs/far.toml", far.replace("local://../mirror", "https://models.invalid"))
     engine = engine_of(wanrec)
     assert (engine.ensure("a@1", offline=True) / "x.txt").read_bytes() == b"one"
     with pytest.raises(WanrecError) as caught:
