@@ -72,6 +72,12 @@ SETTING_MEANINGS = {
     "offline": "local sources only",
     "no_failover": "the first source only",
     "allow_http": "plain `http://` also for other hosts than loopback",
+    "max_size": "bytes that all models may take; gc evicts on-demand ones above it",
+    "quotas": 'the same for single families: `{ wan22 = "500 GiB" }`',
+    "max_age": "on-demand models unused for longer are evicted by gc",
+    "stale_after": "what an unfinished run left is cleared by gc once it is older",
+    "auto_gc": "an apply that would not fit evicts first",
+    "link_mode": "how equal bytes are shared: `auto`, `hardlink`, `reflink` or `copy`",
     "marks": "the closed list of marks; open when not set",
     "log_format": "`text` or `json` messages on stderr",
     "plugins": "modules to load as plug-ins, `no:NAME` to leave one out, `no:auto` (or false) for no"
@@ -204,7 +210,7 @@ def _default(name: str, value: object) -> str:
             return f'`"{value:04o}"`'
         case int() if name == "rehash_budget":
             return f"{value >> 30} GiB"
-        case int() | float() if name in ("lock_timeout", "swap_grace"):
+        case int() | float() if name in ("lock_timeout", "stale_after", "swap_grace"):
             return f"{value} s"
         case tuple():
             return f"`{list(value)}`".replace("'", '"')

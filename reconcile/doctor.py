@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 import attrs
 
 from wanrec.reconcile.disk import Root
+from wanrec.reconcile.disk_crypt import encryption_of
 from wanrec.reconcile.disk_probe import (
     fs_type,
     is_network_fs,
@@ -81,6 +82,7 @@ def examine(settings: Settings, environ: Mapping[str, str]) -> list[Finding]:
             _guarded("locks", lambda: _locks(root, settings)),
             _guarded("state", lambda: _state(settings)),
             _space(root),
+            _encryption(root),
             _clock(),
             *_credentials(environ),
         ]
@@ -202,6 +204,12 @@ def _space(root: Root) -> Finding:
         detail=f"{human_bytes(free)} free",
         fix="free some space before the next apply" if little else "",
     )
+
+
+def _encryption(root: Root) -> Finding:
+    found = encryption_of(root.path)
+    detail = f"{found}, below wanrec" if found else "none seen (dm-crypt, fscrypt)"
+    return Finding(name="encryption at rest", verdict=Verdict.OK, detail=detail)
 
 
 def _clock() -> Finding:

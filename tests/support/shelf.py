@@ -47,9 +47,8 @@ def used(program: Program, *names: str) -> None:
 
 
 def models_there(program: Program) -> set[str]:
-    """Names of the models that have a directory."""
-    family = program.root / "wan22"
-    return {path.name.partition("@")[0] for path in family.iterdir()} if family.is_dir() else set()
+    """Names of the models that have files."""
+    return {path.split("/")[1].partition("@")[0] for path in program.files()}
 
 
 def whole(program: Program, names: Iterable[str]) -> bool:
