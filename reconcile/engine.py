@@ -138,7 +138,7 @@ class Engine(Workbench):
                 deep=request.deep,
                 rehash_budget=self.settings.rehash_budget if budget is None else budget,
                 ignore=ignore,
-                only=drift_scope(view.state, request.select),
+                only=drift_scope(view.state, self._failed(request.select)),
                 max_age_s=request.max_age_s or self.settings.verify_max_age,
                 now_ns=self.now(),
                 threads=self.settings.parallelism,
@@ -147,6 +147,14 @@ class Engine(Workbench):
             if pace is not None:
                 pace.save(root, view.state.files)
             return report
+
+    def _failed(self, select: SelectArgs | None) -> SelectArgs | None:
+        """A selection with `--last-failed` resolved."""
+        if select is None:
+            return None
+        from wanrec.reconcile.engine_last_failed import expanded
+
+        return expanded(self.settings, select)
 
     def status(self, select: SelectArgs) -> tuple[ModelStatus, ...]:
         """Say of every selected model how much of it is there; stat only.

@@ -21,7 +21,15 @@ from wanrec.reconcile.apply import Applier, Fresh
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.disk_errors import translate_os_error
 from wanrec.reconcile.disk_probe import fs_type, is_network_fs, probe_exchange
+from wanrec.reconcile.engine_begin import (
+    can_exchange,
+    check_locks,
+    modes_of,
+    release,
+    tidy,
+)
 from wanrec.reconcile.engine_hooks import Observed, judged
+from wanrec.reconcile.engine_last_failed import note_failures
 from wanrec.reconcile.engine_room import built_upon, fit
 from wanrec.reconcile.engine_view import view_of
 from wanrec.reconcile.errors import ErrorCode, WanrecError
@@ -54,12 +62,10 @@ from wanrec.state.runs import Run
 from wanrec.state.store import StateStore
 
 if TYPE_CHECKING:
-    import threading
-
     from wanrec.reconcile.engine_requests import ApplyRequest
     from wanrec.reconcile.workbench import Workbench
 
-__all__ = ["ApplySession", "can_exchange", "modes_of", "tidy"]
+__all__ = ["ApplySession"]
 
 
 class ApplySession:
@@ -112,7 +118,7 @@ class ApplySession:
             fresh = self._replan(root, store, saved, desired)
             _refuse_unplanned(saved, fresh)
             if not fresh.actions and not fresh.records:
-                self._release(root, store)
+                release(self._engine, root, store, self._operation)
                 return ApplyResult(already_applied=bool(saved.actions or saved.records))
             saved_actions = {action.address: action for action in saved.actions}
             todo = [saved_actions.get(a.address, a) for a in fresh.actions]
@@ -142,7 +148,7 @@ class ApplySession:
         desired: Desired,
         plan_id: str | None,
     ) -> ApplyResult:
-        self._check_locks(root, store)
+        check_locks(root, store, self._settings)
         self._tidy(root, store)
         with built_upon(root, store, plan, desired, self._settings.lock_timeout):
             result = self._run(root, store, plan, desired, plan_id)
@@ -169,7 +175,10 @@ class ApplySession:
             finally:
                 fetcher.close()
                 hand_over(root, run.run_id)
-            return self._observed.warned(self._fold(root, store, run, log, result))
+            result = self._fold(root, store, run, log, result)
+            if self._operation == "apply":
+                note_failures(root, result)
+            return self._observed.warned(result)
 
     def _header(self, plan_id: str | None = None, base_serial: int = 0) -> RunHeader:
         return RunHeader(
@@ -181,36 +190,7 @@ class ApplySession:
 
     def _tidy(self, root: Root, store: StateStore) -> None:
         """End what dead runs began and let go of old directories, also when nothing is to do."""
-        recover_runs(root, store, swap_grace_ns=self._grace_ns, clock=self._clock)
-        self._release(root, store)
-
-    def _release(self, root: Root, store: StateStore, *, force: bool = False) -> None:
-        """Remove retired directories; what their unlinking does to clocks is recorded at once.
-
-        The records have to say so before anything is planned again, or each file that an old
-        directory shared with a model would look touched.
-        """
-        if not due_retired(root, self._clock(), force=force):
-            return
-        lock = store.locks.try_acquire("retired", self._operation)
-        if lock is None:  # somebody else is at it
-            return
-        with lock, store.begin_run(self._header()) as run:
-            log = IdentityLog()
-            release_retired(root, log, now_ns=self._clock(), force=force)
-            self._fold(root, store, run, log, ApplyResult())
-
-    def _check_locks(self, root: Root, store: StateStore) -> None:
-        kind = fs_type(root.path)
-        if is_network_fs(kind) and not self._settings.trust_locks:
-            raise WanrecError(
-                ErrorCode.LOCK_UNRELIABLE,
-                f"locks cannot be relied on: the root is on {kind}",
-                where=str(root.path),
-                hint="trust_locks = true in wanrec.toml, if yours do work",
-            )
-        root.make_dirs(".wanrec/locks", 0o755)
-        store.locks.probe()
+        tidy(self._engine, root, store, self._operation)
 
     def _preflight(self, root: Root, store: StateStore, plan: Plan, desired: Desired) -> bool:
         """Check room and swap targets; True when directories can be exchanged in one step."""
@@ -219,7 +199,7 @@ class ApplySession:
         check_swap_targets(root, directories, bringing)
         needed = room_needed(plan, delete_first=plan.options.delete_first)
         if needed > root.free_bytes():
-            self._release(root, store, force=True)
+            release(self._engine, root, store, self._operation, force=True)
         fit(self._engine, root, store, plan, desired)
         return can_exchange(root, store, self._request.stop)
 
@@ -340,40 +320,6 @@ class ApplySession:
             failure = Failure(address="state", error=error)
             return attrs.evolve(result, failures=(*result.failures, failure))
         return result
-
-
-def modes_of(settings: Settings) -> Modes:
-    """How files are put in place: permission bits, and how equal bytes are shared."""
-    return Modes(
-        file=settings.file_mode,
-        directory=settings.dir_mode,
-        links=settings.link_mode in ("auto", "hardlink"),
-        clones=settings.link_mode in ("auto", "reflink"),
-    )
-
-
-def tidy(engine: Workbench, root: Root, store: StateStore, operation: str) -> None:
-    """What a run does before anything else: prove the locks, end dead runs, release old trees.
-
-    Raises:
-        WanrecError: LOCK_UNRELIABLE; state and disk errors.
-    """
-    from wanrec.reconcile.engine_requests import ApplyRequest
-
-    session = ApplySession(engine, ApplyRequest(), operation)
-    session._check_locks(root, store)
-    session._tidy(root, store)
-
-
-def can_exchange(root: Root, store: StateStore, stop: threading.Event | None = None) -> bool:
-    """True when two directories of this root can change places in one step."""
-    root.make_dirs(TREES, 0o755)
-    # One at a time: whatever probe is there was left by a process that is gone.
-    with store.locks.acquire("probe", 30.0, "probe", stop=stop):
-        for name in root.folders(STAGE):
-            if name.startswith("probe-"):
-                root.rmdir(f"{STAGE}/{name}")
-        return probe_exchange(root, STAGE)
 
 
 def _insisting_on_damage(plan: Plan) -> Plan:

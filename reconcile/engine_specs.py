@@ -13,6 +13,7 @@ import attrs
 
 from wanrec.reconcile.collect import FoundSpecs, digests, find_specs, load
 from wanrec.reconcile.engine_hooks import spec_reader
+from wanrec.reconcile.engine_last_failed import expanded
 from wanrec.reconcile.model import Desired
 from wanrec.reconcile.select_args import SelectArgs
 from wanrec.reconcile.settings import Settings
@@ -28,7 +29,7 @@ def collect(settings: Settings, select: SelectArgs) -> Desired:
     Raises:
         WanrecError: every fault of every spec at once; MISSING_MANIFEST.
     """
-    return _collect(settings, select, settings.cwd)
+    return _collect(settings, expanded(settings, select), settings.cwd)
 
 
 def collect_saved(settings: Settings, words: tuple[str, ...]) -> Desired:
@@ -42,6 +43,7 @@ def collect_saved(settings: Settings, words: tuple[str, ...]) -> Desired:
 
 def portable_words(settings: Settings, select: SelectArgs) -> tuple[str, ...]:
     """The words that narrowed a run, with spec files relative to the project directory."""
+    select = expanded(settings, select)
     found = _find(settings, select, settings.cwd)
     words: list[str] = []
     for word in select.words:

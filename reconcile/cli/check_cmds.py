@@ -63,12 +63,45 @@ def validate(session: Session, /, fmt: str, **options: Any) -> None:
 @global_options
 @click.pass_obj
 def collect(session: Session, /, fmt: str, **options: Any) -> None:
-    """List the node ids (SPEC::MODEL::PATH) of what is selected."""
+    """List the node ids (SPEC::MODEL::PATH) of what is selected.
+
+    With -v, below the first file of each model: the values it has by default, and from where.
+
+    \b
+    Examples:
+      wanrec collect -k "vae and not bf16"
+      wanrec collect "t2v-*" -v                  models by glob
+      wanrec collect -m "gpu(mem=80)"
+      wanrec collect --last-failed
+    """
     from wanrec.reconcile.desired import node_ids
     from wanrec.reconcile.render_state import collect_text, document
 
     ids = node_ids(_desired(session, options))
-    session.write(document(node_ids=ids) if fmt == "json" else collect_text(ids))
+    origins = _origins(session, ids) if session.verbosity > 0 else None
+    if fmt == "json":
+        extra = {} if origins is None else {"origins": origins}
+        session.write(document(node_ids=ids, **extra))
+    else:
+        session.write(collect_text(ids, origins))
+
+
+def _origins(session: Session, ids: list[str]) -> dict[str, tuple[str, ...]]:
+    """First node id of each model → where its default values come from."""
+    from wanrec.reconcile.collect_origins import model_origins
+
+    project = session.engine().project_dir
+    specs: dict[str, dict[str, tuple[str, ...]]] = {}
+    found: dict[str, tuple[str, ...]] = {}
+    seen = set()
+    for node_id in ids:
+        spec, key, _ = node_id.split("::", 2)
+        if spec not in specs:
+            specs[spec] = model_origins(project, spec)
+        if (spec, key) not in seen:
+            seen.add((spec, key))
+            found[node_id] = specs[spec].get(key.partition("[")[0], ())
+    return found
 
 
 @click.command()

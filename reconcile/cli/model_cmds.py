@@ -12,6 +12,13 @@ from wanrec.reconcile.cli.session import Session
 __all__ = ["ensure", "path"]
 
 
+def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Model ids and keys for the shell."""
+    from wanrec.reconcile.cli.completion import models_like
+
+    return models_like(incomplete)
+
+
 def _answer(session: Session, model: str, place: Path, as_json: bool) -> None:
     if as_json:
         from wanrec.reconcile.render_state import document
@@ -22,7 +29,7 @@ def _answer(session: Session, model: str, place: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("model", metavar="MODEL")
+@click.argument("model", metavar="MODEL", shell_complete=complete_model)
 @click.option("--variant", metavar="NAME", help="Which variant; else the default one.")
 @click.option("--offline", is_flag=True, help="Use local sources only.")
 @json_option
@@ -46,7 +53,7 @@ def ensure(
 
 
 @click.command()
-@click.argument("model", metavar="MODEL")
+@click.argument("model", metavar="MODEL", shell_complete=complete_model)
 @click.option("--variant", metavar="NAME", help="Which variant; else the default one.")
 @json_option
 @global_options

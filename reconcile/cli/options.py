@@ -149,8 +149,42 @@ def json_option(function: F) -> F:
     )(function)
 
 
+_LAST_FAILED = "wanrec.last_failed"
+
+
+def _note_last_failed(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    ctx.meta[_LAST_FAILED] = value
+
+
+def _with_last_failed(
+    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The option travels as one more word, so that every command that selects knows it."""
+    return (*value, "--last-failed") if ctx.meta.get(_LAST_FAILED) else value
+
+
+def _complete_words(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from wanrec.reconcile.cli.completion import words_like
+
+    return words_like(incomplete)
+
+
 _SELECT = (
-    click.argument("words", nargs=-1, metavar="[SPEC | NODEID | MODEL | ADDRESS]..."),
+    click.argument(
+        "words",
+        nargs=-1,
+        metavar="[SPEC | NODEID | MODEL | ADDRESS]...",
+        callback=_with_last_failed,
+        shell_complete=_complete_words,
+    ),
+    click.option(
+        "--last-failed",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_note_last_failed,
+        help="Only what the last apply failed at.",
+    ),
     click.option("-k", "keyword", metavar="EXPR", help="Keep what matches these words."),
     click.option("-m", "marks", metavar="EXPR", help="Keep models with these marks."),
     click.option("--exclude", metavar="EXPR", help="Leave out what matches these words."),

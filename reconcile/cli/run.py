@@ -95,6 +95,9 @@ def _dispatch(argv: list[str], session: Session) -> int:
     from wanrec.reconcile.cli.commands import program
 
     if "_WANREC_COMPLETE" in os.environ:  # the shell asks for completions
+        from wanrec.reconcile.cli.completion import install
+
+        install()
         program.main(argv, prog_name="wanrec")
     with program.make_context("wanrec", list(argv), obj=session) as context:
         result = program.invoke(context)

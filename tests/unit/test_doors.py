@@ -46,7 +46,7 @@ LEVELS: tuple[tuple[str, int], ...] = (
     ("reconcile/toml_lines", 1),
     ("reconcile/lockfile", 1),
     ("reconcile/expressions", 1),
-    ("reconcile/collect", 1),
+    ("reconcile/collect*", 1),
     ("reconcile/select_args", 1),
     ("reconcile/desired*", 1),
     ("state/model", 1),

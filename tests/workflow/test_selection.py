@@ -1,0 +1,172 @@
+"""Collecting and selecting with the real program: order, origins, marks, failures, completion."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from support.program import Program, command_line
+from support.small import declare, spec_text
+
+SPECS = 200
+
+
+def test_last_failed(wanrec: Program) -> None:
+    """`--last-failed` selects what the last apply failed at, until that is mended."""
+    declare(wanrec, {"a@1": {"x.txt": b"x"}, "b@1": {"y.txt": b"y"}})
+    (wanrec.project / "mirror/b@1/y.txt").rename(wanrec.project / "gone")
+    assert wanrec.run("apply", "-y").exit == 9
+    listed = wanrec.ok("collect", "--last-failed").stdout.split()
+    assert listed == ["specs/models.toml::b@1::y.txt"]
+    planned = wanrec.ok("plan", "--last-failed", "--format", "json").json()
+    assert [action["address"] for action in planned["actions"]] == ["b@1::y.txt"]
+    assert planned["partial"] is True
+    (wanrec.project / "gone").rename(wanrec.project / "mirror/b@1/y.txt")
+    wanrec.ok("apply", "-y", "--last-failed")
+    done = wanrec.run("plan", "--last-failed")
+    assert done.exit == 3
+    assert "NOTHING_SELECTED" in done.stderr
+
+
+def test_last_failed_in_a_saved_plan(wanrec: Program) -> None:
+    """A saved plan keeps the addresses, not the option: it means the same later."""
+    declare(wanrec, {"a@1": {"x.txt": b"x"}, "b@1": {"y.txt": b"y"}})
+    (wanrec.project / "mirror/b@1/y.txt").rename(wanrec.project / "gone")
+    wanrec.run("apply", "-y")
+    wanrec.ok("plan", "--last-failed", "--out", "p.wanplan")
+    (wanrec.project / "gone").rename(wanrec.project / "mirror/b@1/y.txt")
+    wanrec.ok("apply", "p.wanplan")
+    assert "No changes." in wanrec.ok("plan").stdout
+
+
+def test_marks_with_arguments(wanrec: Program) -> None:
+    """A mark may carry keyword arguments; -m asks for them; strict marks go by the name."""
+    head = '[defaults]\nmarks = ["gpu(mem=80)", "video"]'
+    declare(wanrec, {"a@1": {"x.txt": b"x"}}, head=head)
+    assert wanrec.ok("collect", "-m", "gpu(mem=80) and video").stdout
+    assert wanrec.ok("collect", "-m", "gpu").stdout
+    assert wanrec.run("collect", "-m", "gpu(mem=40)").exit == 3
+    wanrec.write("wanrec.toml", 'marks = ["gpu", "video"]')
+    assert wanrec.ok("collect", "-m", "gpu(mem=80)").stdout
+    done = wanrec.run("collect", "-m", "gpu80")
+    assert done.exit == 64
+    assert 'no mark "gpu80"; did you mean "gpu"?' in done.stderr
+
+
+@pytest.mark.parametrize("mark", ["gpu(", "gpu(80)", "gpu(mem=)", "gpu(mem=80,)", "gpu()x"])
+def test_marks_that_no_expression_can_ask_for(wanrec: Program, mark: str) -> None:
+    """A mark that only looks like a call is a fault of the spec, not a mark nobody finds."""
+    declare(wanrec, {"a@1": {"x.txt": b"x"}}, head=f"[defaults]\nmarks = ['{mark}']")
+    done = wanrec.run("validate")
+    assert done.exit == 3
+    assert "cannot be a mark" in done.stderr
+
+
+def test_origins(wanrec: Program) -> None:
+    """`collect -v` says which file each default value comes from; the nearest one wins."""
+    text = spec_text({"a@1": {"x.txt": b"x"}}).replace('family = "test"\n', "")
+    wanrec.write("specs/deep/models.toml", text)
+    wanrec.write("specs/defaults.toml", 'family = "far"\n[defaults]\nprotect = true')
+    wanrec.write("specs/deep/defaults.toml", '[defaults]\nprotect = false\nmarks = ["m"]')
+    lines = wanrec.ok("collect", "-v").stdout.splitlines()
+    assert lines == [
+        "specs/deep/models.toml::a@1::x.txt",
+        '    family = "far"  from specs/defaults.toml',
+        '    marks = ["m"]  from specs/deep/defaults.toml',
+        "    protect = false  from specs/deep/defaults.toml",
+    ]
+    assert wanrec.ok("collect").stdout.splitlines() == lines[:1]
+
+
+def test_faults_hide_no_other(wanrec: Program) -> None:
+    """All faults of all files are told in one run; ids declared twice name both places."""
+    declare(wanrec, {"a@1": {"x.txt": b"x"}})
+    text = (wanrec.project / "specs/models.toml").read_text()
+    wanrec.write("specs/twice.toml", text)
+    wanrec.write("specs/broken.toml", "schema_version = 1\nfamly = 'x'\n")
+    wanrec.write("specs/torn.toml", "schema_version = ")
+    done = wanrec.run("collect")
+    assert done.exit == 3
+    assert "specs/broken.toml:2: " in done.stderr
+    assert "specs/torn.toml:1: " in done.stderr
+    for name in ("broken", "torn"):
+        (wanrec.project / f"specs/{name}.toml").unlink()
+    done = wanrec.run("collect")
+    assert "NAME_COLLISION" in done.stderr
+    assert "specs/models.toml" in done.stderr
+    assert "specs/twice.toml" in done.stderr
+
+
+def _big_tree(program: Program) -> None:
+    program.write("specs/defaults.toml", '[defaults]\nmarks = ["all"]\n')
+    for number in range(SPECS):
+        folder = f"specs/g{number % 10}/sub"
+        program.write(f"specs/g{number % 10}/defaults.toml", 'family = "g"\n')
+        program.write(f"{folder}/defaults.toml", "[defaults]\nprotect = true\n")
+        files = {f"c{file}/f.json": b"%d" % (number * 10 + file) for file in range(5)}
+        text = spec_text({f"m{number}@1": files}).replace('family = "test"\n', "")
+        program.write(f"{folder}/s{number:03}.toml", text)
+
+
+def test_two_hundred_specs(wanrec: Program) -> None:
+    """A tree of 200 specs with nested defaults is collected at once, in a stable order."""
+    _big_tree(wanrec)
+    first, seconds = "", []
+    for _ in range(3):
+        begun = time.monotonic()
+        listed = wanrec.ok("collect", env={"PYTHONHASHSEED": str(len(seconds))}).stdout
+        seconds.append(time.monotonic() - begun)
+        assert first in ("", listed)
+        first = listed
+    lines = first.splitlines()
+    assert len(lines) == SPECS * 5
+    assert lines == sorted(lines, key=lambda line: line.split("::"))
+    assert min(seconds) < 5  # half a second on an idle machine; tests/bench measures
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("wanrec plan spe", ["specs/models.toml"]),
+        ("wanrec plan a@", ["1"]),
+        ("wanrec plan a@1::v", ["vae/x.txt", "vae/y.txt"]),
+        ("wanrec plan specs/models.toml::b", ["b@1"]),
+        ("wanrec plan specs/models.toml::b@1::", ["z.txt"]),
+        ("wanrec ensure ", ["a@1", "b@1"]),
+        ("wanrec dri", ["drift"]),
+        ("wanrec plan --last-f", ["--last-failed"]),
+    ],
+)
+def test_bash_completion(wanrec: Program, line: str, offered: list[str]) -> None:
+    """Bash completes specs, model ids, addresses and node ids, though it cuts words at : and @."""
+    declare(wanrec, {"a@1": {"vae/x.txt": b"x", "vae/y.txt": b"y"}, "b@1": {"z.txt": b"z"}})
+    script = (
+        'eval "$(_WANREC_COMPLETE=bash_source wanrec)"\n'
+        f"COMP_LINE={line!r}; COMP_POINT=${{#COMP_LINE}}\n"
+        '_wanrec_completion wanrec; printf "%s\\n" "${COMPREPLY[@]}"\n'
+    )
+    here = str(Path(command_line()[0]).parent)
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script],
+        env=wanrec.environment(PATH=f"{here}:/usr/bin:/bin"),
+        cwd=wanrec.project,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == offered, done.stderr
+
+
+def test_completion_is_silent_about_faults(wanrec: Program) -> None:
+    """A broken spec offers nothing and prints nothing."""
+    wanrec.write("specs/models.toml", "x")
+    env: dict[str, str | None] = {
+        "_WANREC_COMPLETE": "bash_complete",
+        "WANREC_COMP_LINE": "wanrec plan a",
+    }
+    done = wanrec.run(env=env)
+    assert (done.stdout.strip(), done.stderr) == ("", "")
