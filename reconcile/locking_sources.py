@@ -81,6 +81,7 @@ class Desk:
         failure: WanrecError | None = None
         asked = tuple(paths)
         for url in urls:
+            self.check_stop()
             try:
                 found.append(self._listing(url, asked))
             except WanrecError as error:
@@ -96,8 +97,9 @@ class Desk:
     def _listing(self, url: str, paths: tuple[str, ...]) -> Listing:
         provider = self.open(url)
         if provider.lists:
-            entries = self._patiently(lambda: list(provider.catalogue()))
-            return Listing(url, provider, {entry.path: entry for entry in entries})
+            # Not asked again here: the SDKs behind the listings are patient by themselves.
+            listed = provider.catalogue()
+            return Listing(url, provider, {entry.path: entry for entry in listed})
         if not paths:
             raise provider.error(
                 ErrorCode.NOT_FOUND_AT_SOURCE,
@@ -199,15 +201,20 @@ class Desk:
                     git.update(buffer[:count])
                     total += count
                     self.progress(count)
-                    if self.stop.is_set():
-                        raise WanrecError(ErrorCode.INTERRUPTED, "stopped while reading")
+                    self.check_stop()
         is_git = entry.blob_id is not None and _git_blob(entry.blob_id) and not entry.sha256
         if total != entry.size or (is_git and git.hexdigest() != entry.blob_id):
             raise _changed(provider, entry.path)
 
+    def check_stop(self) -> None:
+        """Raise INTERRUPTED when the run is to end."""
+        if self.stop.is_set():
+            raise WanrecError(ErrorCode.INTERRUPTED, "stopped; nothing was written")
+
     def _patiently(self, ask: Callable[[], _T]) -> _T:
         """Ask again when the answer may be another one in a moment."""
         for left in range(_TRIES - 1, -1, -1):
+            self.check_stop()
             try:
                 return ask()
             except WanrecError as error:
