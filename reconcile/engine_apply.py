@@ -20,7 +20,6 @@ from wanrec.reconcile.actions import ApplyResult, Failure, Plan
 from wanrec.reconcile.apply import Applier, Fresh
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.disk_errors import translate_os_error
-from wanrec.reconcile.disk_probe import fs_type, is_network_fs, probe_exchange
 from wanrec.reconcile.engine_begin import (
     can_exchange,
     check_locks,
@@ -29,7 +28,6 @@ from wanrec.reconcile.engine_begin import (
     tidy,
 )
 from wanrec.reconcile.engine_hooks import Observed, judged
-from wanrec.reconcile.engine_last_failed import note_failures
 from wanrec.reconcile.engine_room import built_upon, fit
 from wanrec.reconcile.engine_view import view_of
 from wanrec.reconcile.errors import ErrorCode, WanrecError
@@ -39,18 +37,12 @@ from wanrec.reconcile.model import ActionKind, Desired, Reason
 from wanrec.reconcile.planfile import PlanFile, Resume, check_resumable
 from wanrec.reconcile.preflight import check_swap_targets, room_needed
 from wanrec.reconcile.recover import (
-    due_retired,
     hand_over,
     identity_updates,
     recover_runs,
-    release_retired,
 )
-from wanrec.reconcile.settings import Settings
 from wanrec.reconcile.stage import (
-    STAGE,
-    TREES,
     IdentityLog,
-    Modes,
     private_stage,
     rfc3339,
     settled,
@@ -175,10 +167,7 @@ class ApplySession:
             finally:
                 fetcher.close()
                 hand_over(root, run.run_id)
-            result = self._fold(root, store, run, log, result)
-            if self._operation == "apply":
-                note_failures(root, result)
-            return self._observed.warned(result)
+            return self._observed.warned(self._fold(root, store, run, log, result))
 
     def _header(self, plan_id: str | None = None, base_serial: int = 0) -> RunHeader:
         return RunHeader(

@@ -17,6 +17,7 @@ import attrs
 
 from wanrec.reconcile.actions import Action, Content
 from wanrec.reconcile.disk import Root
+from wanrec.reconcile.engine_begin import can_exchange, check_locks, modes_of, tidy
 from wanrec.reconcile.engine_view import View, view_of
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.lifecycle import (
@@ -173,9 +174,8 @@ class _Session:
 
     def run(self, *, litter: bool = True) -> GcReport:
         """Do it; raises what keeps the whole of it from being done."""
-        from wanrec.reconcile.engine_apply import tidy
-
         due = due_litter(self._root, self._clock()) if litter else ()
+        check_locks(self._root, self._store, self._engine.settings)
         tidy(self._engine, self._root, self._store, "gc")
         view = view_of(self._root, self._store)
         planned, before = self._decide(view)
@@ -301,8 +301,6 @@ class _Session:
     # Doing.
 
     def _committer(self, run: Run, log: IdentityLog, pool: ThreadPoolExecutor) -> Committer:
-        from wanrec.reconcile.engine_apply import can_exchange, modes_of
-
         settings = self._engine.settings
         return Committer(
             root=self._root,
