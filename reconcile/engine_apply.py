@@ -28,6 +28,7 @@ from wanrec.reconcile.engine_begin import (
     tidy,
 )
 from wanrec.reconcile.engine_hooks import Observed, judged
+from wanrec.reconcile.engine_last_failed import note_failures
 from wanrec.reconcile.engine_room import built_upon, fit
 from wanrec.reconcile.engine_view import view_of
 from wanrec.reconcile.errors import ErrorCode, WanrecError
@@ -167,7 +168,10 @@ class ApplySession:
             finally:
                 fetcher.close()
                 hand_over(root, run.run_id)
-            return self._observed.warned(self._fold(root, store, run, log, result))
+            result = self._fold(root, store, run, log, result)
+            if self._operation == "apply":
+                note_failures(root, result)
+            return self._observed.warned(result)
 
     def _header(self, plan_id: str | None = None, base_serial: int = 0) -> RunHeader:
         return RunHeader(
