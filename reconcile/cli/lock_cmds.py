@@ -98,11 +98,7 @@ def run_lock(
         progress=ByteCounter(session, "Read"),
         stop=session.stop,
     )
-    session.graceful = True
-    try:
-        changes = lock_specs(session.engine(), request)
-    finally:
-        session.graceful = False
+    changes = lock_specs(session.engine(), request)  # writes nothing: it may end at any moment
     if write:
         write_locks(changes)
     return changes
