@@ -15,6 +15,7 @@ from typing import Protocol
 import attrs
 
 from wanrec.providers.base import ProviderContext
+from wanrec.providers.parts import PARTIAL_DIR
 from wanrec.reconcile.actions import Action, ApplyResult, Failure, Plan
 from wanrec.reconcile.apply_jobs import Job, agreed, jobs_of, stays
 from wanrec.reconcile.apply_tally import Tally
@@ -126,11 +127,16 @@ class Applier:
         jobs = jobs_of(plan, self._models)
         tally = Tally()
         failed: set[str] = set()
-        try:
-            with ThreadPoolExecutor(min(self._parallelism, max(1, len(jobs)))) as pool:
-                self._schedule(pool, jobs, tally, failed)
-        finally:
-            self._files.shutdown(wait=True, cancel_futures=True)
+        mine = (PARTIAL_DIR, private_stage(self._run.run_id))
+        if any(action.action.brings_bytes for action in plan.actions):
+            for folder in mine:
+                self._root.make_dirs(folder, 0o700)
+        with self._root.held(*mine):
+            try:
+                with ThreadPoolExecutor(min(self._parallelism, max(1, len(jobs)))) as pool:
+                    self._schedule(pool, jobs, tally, failed)
+            finally:
+                self._files.shutdown(wait=True, cancel_futures=True)
         return tally.result()
 
     def _schedule(

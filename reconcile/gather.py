@@ -7,6 +7,7 @@ reported, the verified ones stay staged for the next run.
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -112,6 +113,15 @@ class Gatherer:
         self._stop = stop
         self._sources = extra_sources + model.sources
         self._specs: Mapping[str, FileSpec] = {file.path: file for file in model.files}
+
+    @functools.cached_property
+    def _waiting(self) -> frozenset[str]:
+        """Names in the shared stage when the first file was gathered; later ones are missed."""
+        try:
+            with self._root.folder(BLOBS) as (fd, prefix):
+                return frozenset(os.listdir(prefix if fd is None else fd))
+        except (OSError, WanrecError):
+            return frozenset()
 
     def gather(self, action: Action) -> Gathered:
         """Return where the verified bytes for this action lie.
@@ -239,7 +249,7 @@ class Gatherer:
         if spec.sha256 is None:
             return None
         shared, origin = f"{BLOBS}/{spec.sha256}", f"{self._private}/{spec.sha256}"
-        if self._root.stat(shared).kind is not EntryKind.FILE:
+        if spec.sha256 not in self._waiting or self._root.stat(shared).kind is not EntryKind.FILE:
             return None
         self._root.make_dirs(self._private, 0o700)
         try:

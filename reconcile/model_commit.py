@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Executor as Pool
 from contextlib import AbstractContextManager
 
@@ -27,6 +27,7 @@ from wanrec.reconcile.model import (
 )
 from wanrec.reconcile.plan_scope import record_after
 from wanrec.reconcile.stage import (
+    MOST_HELD,
     TREES,
     IdentityLog,
     Modes,
@@ -34,6 +35,7 @@ from wanrec.reconcile.stage import (
     Retired,
     build_tree,
     move_foreign_back,
+    parents_of,
     purge,
     remove_empty_dirs,
     rfc3339,
@@ -46,6 +48,9 @@ from wanrec.state.run import SwapIntent
 from wanrec.state.runs import Run
 
 __all__ = ["Committed", "Committer"]
+
+_SMALL = 256 * 1024
+_BATCH = 8
 
 
 @attrs.frozen(kw_only=True)
@@ -231,12 +236,15 @@ class Committer:
             else:
                 gathered[action.path] = result
 
-        futures = [(action, self._files.submit(_attempt, gatherer, action)) for action in first]
-        for action, future in futures:
-            settle(action, future.result())
+        for batch, future in [
+            (batch, self._files.submit(_attempt_all, gatherer, batch)) for batch in _batches(first)
+        ]:
+            for action, result in zip(batch, future.result(), strict=True):
+                settle(action, result)
         by_sha = {g.sha256: g for g in gathered.values()}
+        begun = {action.address for action in first}
         for action in wanted:
-            if action in first:
+            if action.address in begun:
                 continue
             donor = by_sha.get(action.sha256 or "")
             if donor is None:
@@ -355,8 +363,11 @@ class Committer:
         return placements
 
     def _sync(self, tree: str, new: set[str]) -> None:
-        for future in [self._files.submit(self._root.fsync_file, f"{tree}/{p}") for p in new]:
-            future.result()
+        files = sorted(f"{tree}/{path}" for path in new)
+        with self._root.held(*parents_of(tree, new)[:MOST_HELD]):
+            batches = [files[at : at + _BATCH] for at in range(0, len(files), _BATCH)]
+            for future in [self._files.submit(self._flush, batch) for batch in batches]:
+                future.result()
         folders = {tree}
         for path in self._root.walk(tree):
             parent = path.rpartition("/")[0]
@@ -365,6 +376,10 @@ class Committer:
                 parent = parent.rpartition("/")[0]
         for folder in sorted(folders, reverse=True):
             self._root.fsync_dir(folder)
+
+    def _flush(self, files: Iterable[str]) -> None:
+        for file in files:
+            self._root.fsync_file(file)
 
     def _exchange_dirs(
         self, key: str, tree: str, directory: str, commit: ModelCommit, mine: Iterable[str]
@@ -415,6 +430,25 @@ class Committer:
 
     def _new_tree(self) -> str:
         return f"{TREES}/{self._run.run_id}-{next(self._trees)}"
+
+
+def _batches(actions: list[Action]) -> Iterator[list[Action]]:
+    """Small files a few at a time, because handing one over costs as much as bringing it."""
+    batch: list[Action] = []
+    for action in actions:
+        if action.size is None or action.size > _SMALL:
+            yield [action]
+            continue
+        batch.append(action)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _attempt_all(gatherer: Gatherer, actions: Iterable[Action]) -> list[Gathered | WanrecError]:
+    return [_attempt(gatherer, action) for action in actions]
 
 
 def _attempt(gatherer: Gatherer, action: Action) -> Gathered | WanrecError:

@@ -26,6 +26,7 @@ from wanrec.reconcile.facts import EntryKind, FileFact, Via
 
 __all__ = [
     "BLOBS",
+    "MOST_HELD",
     "RETIRED",
     "STAGE",
     "TREES",
@@ -35,6 +36,7 @@ __all__ = [
     "Retired",
     "build_tree",
     "move_foreign_back",
+    "parents_of",
     "private_stage",
     "purge",
     "read_retired",
@@ -50,6 +52,9 @@ STAGE = ".wanrec/stage"
 BLOBS = f"{STAGE}/blob"
 TREES = f"{STAGE}/tree"
 RETIRED = f"{STAGE}/retired"
+
+MOST_HELD = 64
+"""Folders of one tree that are held open at once; the others are opened for each file."""
 
 _TICK_NS = 12_000_000
 """Coarsest kernel clock tick (HZ=100) and a little: an edit after it must show in the ctime."""
@@ -165,20 +170,34 @@ def build_tree(
             the disk says otherwise.
     """
     ways: dict[str, Via] = {}
-    root.make_dirs(tree, modes.directory)
-    for placement in placements:
-        target = f"{tree}/{placement.path}"
-        parent = target.rpartition("/")[0]
-        if parent != tree:
-            root.make_dirs(parent, modes.directory)
-        with log.guard:
-            before = root.stat(placement.origin)
-            _confirm(root, placement, before, log)
-            ways[placement.path] = _place(root, placement, target, modes)
-            after = root.stat(target)
-            if after.ino == before.ino and not placement.take:
-                log.touched(before, after)
+    placements = tuple(placements)
+    parents = parents_of(tree, (placement.path for placement in placements))
+    for parent in (tree, *parents):
+        root.make_dirs(parent, modes.directory)
+    with root.held(*parents[:MOST_HELD]):
+        for placement in placements:
+            ways[placement.path] = _place_logged(root, placement, tree, modes, log)
     return ways
+
+
+def parents_of(tree: str, paths: Iterable[str]) -> list[str]:
+    """The folders that files at these paths below `tree` lie in, sorted."""
+    return sorted({f"{tree}/{path}".rpartition("/")[0] for path in paths})
+
+
+def _place_logged(
+    root: Root, placement: Placement, tree: str, modes: Modes, log: IdentityLog
+) -> Via:
+    target = f"{tree}/{placement.path}"
+    with log.guard:
+        before = root.stat(placement.origin)
+        _confirm(root, placement, before, log)
+        via = _place(root, placement, target, modes)
+        if not placement.take:
+            after = root.stat(target)
+            if after.ino == before.ino:
+                log.touched(before, after)
+    return via
 
 
 def _confirm(root: Root, placement: Placement, before: FileFact, log: IdentityLog) -> None:
