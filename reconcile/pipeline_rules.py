@@ -221,7 +221,8 @@ def input_faults(
     for name, value in (("width", width), ("height", height)):
         if value is not None and (value < step or value % step):
             faults.append(f"{name} must be a multiple of {step}, not {value}")
-    if frames is not None and (frames < 1 or (frames - 1) % 4):
+    whole = task is Task.S2V  # its clips are 80 frames; the others work on 4 n + 1
+    if frames is not None and (frames < 1 or (not whole and (frames - 1) % 4)):
         faults.append(f"frames must be 4 n + 1, not {frames}")
     return faults
 

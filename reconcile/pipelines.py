@@ -262,15 +262,21 @@ def load(
     with _kept_in_place(engine, paths):
         check_indexes(paths.path)
         pipeline = _diffusers_class(name).from_pretrained(str(paths.path), **options)
-        for lora in paths.loras:
-            second = lora.component == "transformer_2"
-            pipeline.load_lora_weights(
-                str(lora.path.parent),
-                weight_name=lora.path.name,
-                adapter_name=lora.path.stem.replace(".", "_"),
-                **({"load_into_transformer_2": True} if second else {}),
-            )
+        _put_on(pipeline, paths.loras)
     return pipeline
+
+
+def _put_on(pipeline: Any, loras: Iterable[Lora]) -> None:
+    scales: dict[str, float] = {}
+    for lora in loras:
+        adapter = lora.path.stem.replace(".", "_")
+        second = {"load_into_transformer_2": True} if lora.component == "transformer_2" else {}
+        pipeline.load_lora_weights(
+            str(lora.path.parent), weight_name=lora.path.name, adapter_name=adapter, **second
+        )
+        scales[adapter] = lora.scale
+    if scales:
+        pipeline.set_adapters(list(scales), list(scales.values()))
 
 
 def _declarations(

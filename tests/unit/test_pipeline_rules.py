@@ -101,6 +101,7 @@ def test_overlays_are_models_of_nothing_but_loras() -> None:
         (Task.TI2V, (), {"width": 1280, "height": 704, "frames": 121}, None),
         (Task.T2V, (), {"width": 1280, "height": 720, "frames": 81}, None),
         (Task.T2V, (), {"frames": 80}, "frames must be 4 n + 1, not 80"),
+        (Task.S2V, ("image", "audio"), {"frames": 80}, None),
         (Task.S2V, ("image",), {}, "s2v needs an input 'audio'"),
         (Task.ANIMATE, ("image",), {}, "animate needs an input 'video'"),
         (None, ("image", "audio"), {"frames": 2}, None),

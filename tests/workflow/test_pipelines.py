@@ -263,6 +263,8 @@ class WanPipeline:
         made = cls(); made.path = path; made.options = options; return made
     def load_lora_weights(self, folder, **options):
         self.loras.append(options["weight_name"])
+    def set_adapters(self, names, scales):
+        self.loras += scales
 """
 LOAD = """
 import json, sys
@@ -279,7 +281,7 @@ print(json.dumps({**answer, "imported": "diffusers" in sys.modules}))
 def load(program: Program, model: str = "tiny@1", *, installed: bool = True) -> dict[str, Any]:
     """`pipelines.load` in a process of its own, with a recorder in place of diffusers or without.
 
-    The recorder has diffusers' two methods and loads nothing: the library itself needs torch.
+    The recorder has diffusers' three methods and loads nothing: the library itself needs torch.
     """
     if installed:
         program.write("stub/diffusers.py", STUB)
@@ -396,7 +398,7 @@ def test_a_lora_is_loaded_onto_its_base(tiny: Program) -> None:
     declare(tiny, facts, **{"style@1": lora_of(tiny, "tiny@1")})
     answer = load(tiny, "style@1")
     assert answer["path"] == str(tiny.root / "test/tiny@1")
-    assert answer["loras"] == ["style_lora.safetensors"]
+    assert answer["loras"] == ["style_lora.safetensors", 0.8]
     paths = pipelines.resolve("tiny", loras=["style"], engine=engine_of(tiny))
     assert [(lora.model, lora.scale) for lora in paths.loras] == [("style@1", 0.8)]
 
