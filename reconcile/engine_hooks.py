@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from wanrec.reconcile import hooks
-from wanrec.reconcile.collect import DEFAULTS_FILE, LOCK_SUFFIX, read_file
 from wanrec.reconcile.errors import ErrorCode, WanrecError
-from wanrec.reconcile.settings import Settings
-from wanrec.reconcile.telemetry import Event, EventSink
 
 if TYPE_CHECKING:
     from wanrec.reconcile.actions import ApplyResult, Plan
     from wanrec.reconcile.hooks import Plugins
+    from wanrec.reconcile.settings import Settings
+    from wanrec.reconcile.telemetry import Event, EventSink
 
 __all__ = ["Observed", "activate", "judged", "plugin_format", "spec_reader", "transforms"]
 
@@ -58,6 +57,8 @@ def transforms(settings: Settings) -> bool:
 
 def spec_reader(settings: Settings) -> Callable[[Path], bytes]:
     """Return how spec files are read: as they are, or as plug-ins transform them."""
+    from wanrec.reconcile.collect import DEFAULTS_FILE, LOCK_SUFFIX, read_file
+
     plugins = activate(settings)
     if plugins is None or not plugins.transforms:
         return read_file

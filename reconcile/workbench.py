@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from wanrec.reconcile import engine_hooks, engine_settled
+from wanrec.reconcile import engine_settled
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.engine_requests import PlanRequest
 from wanrec.reconcile.engine_view import View, observe_models, open_store, view_of
@@ -106,6 +106,7 @@ class Workbench:
         Raises:
             WanrecError: of specs, state or root.
         """
+        from wanrec.reconcile import engine_hooks  # drift and path have no use for plug-ins
         from wanrec.reconcile.engine_specs import portable_words
 
         request = request or PlanRequest()
