@@ -130,6 +130,8 @@ class PlanOptions:
     allow_foreign: bool = False
     delete_first: bool = False
     ensure: frozenset[str] = frozenset()
+    share_via: Via = Via.LINK
+    """How equal bytes of several models are to be shared; says what a plan shows, not more."""
     verified_before: str | None = None
     """RFC 3339; records verified earlier are verified again (reason verify_expired)."""
 

@@ -118,6 +118,7 @@ def _arranged(
         observed,
         delete_first=options.delete_first,
         state_only=options.state_only,
+        via=options.share_via,
     )
     return with_dependencies(shared, requires)
 
@@ -162,7 +163,9 @@ def _summary(actions: Iterable[Action], observed: Observed) -> Summary:
         **counts,
         bytes_to_fetch=sum(action.bytes_to_fetch for action in chosen),
         bytes_to_free=bytes_to_free(chosen, observed.facts),
-        bytes_saved=sum(action.size or 0 for action in chosen if action.via is Via.LINK),
+        bytes_saved=sum(
+            action.size or 0 for action in chosen if action.via in (Via.LINK, Via.REFLINK)
+        ),
     )
 
 

@@ -26,6 +26,7 @@ def share(
     *,
     delete_first: bool = False,
     state_only: bool = False,
+    via: Via = Via.LINK,
 ) -> tuple[Action, ...]:
     """Turn fetches of bytes that are at hand into links.
 
@@ -44,7 +45,7 @@ def share(
         if not _fetches(action):
             shared.append(action)
         elif donor is not None:
-            shared.append(_linked(action, donor, donor in acting))
+            shared.append(_linked(action, donor, donor in acting, via))
         else:
             left = _bytes_to_fetch(action, observed)
             shared.append(attrs.evolve(action, bytes_to_fetch=left))
@@ -93,14 +94,14 @@ def _is_sound(record: FileRecord, fact: FileFact | None) -> bool:
     return judge(record, fact) is Trust.TRUSTED and seen in (None, record.sha256)
 
 
-def _linked(action: Action, donor: str, donor_acts: bool) -> Action:
+def _linked(action: Action, donor: str, donor_acts: bool, via: Via) -> Action:
     creates = action.action is ActionKind.CREATE
     wait = {*action.depends_on, donor} if donor_acts else set(action.depends_on)
     return attrs.evolve(
         action,
         action=ActionKind.ADOPT if creates else action.action,
         reason=Reason.FOUND_BY_HASH if creates else action.reason,
-        via=Via.LINK,
+        via=via,
         donor=donor,
         bytes_to_fetch=0,
         depends_on=tuple(sorted(wait)),

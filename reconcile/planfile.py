@@ -50,6 +50,7 @@ _FLAGS = (
     "allow_delete",
     "allow_foreign",
     "delete_first",
+    "share_via",
     "verified_before",
 )
 _ABOUT_FILE = ("digest", "format_version", "wanrec_version", "project")

@@ -21,6 +21,7 @@ from wanrec.reconcile.disk import Root
 from wanrec.reconcile.engine_requests import PlanRequest
 from wanrec.reconcile.engine_view import View, observe_models, open_store, view_of
 from wanrec.reconcile.errors import ErrorCode, WanrecError
+from wanrec.reconcile.facts import Via
 from wanrec.reconcile.settings import Settings
 from wanrec.reconcile.settings import load as load_settings
 from wanrec.reconcile.telemetry import span
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from wanrec.reconcile.select_args import SelectArgs
 
 __all__ = ["Workbench"]
+
+
+_SHARE_VIA = {"copy": Via.COPY, "reflink": Via.REFLINK}
 
 
 class Workbench:
@@ -174,6 +178,7 @@ class Workbench:
             allow_foreign=request.allow_foreign,
             delete_first=request.delete_first,
             ensure=request.ensure,
+            share_via=_SHARE_VIA.get(self.settings.link_mode, Via.LINK),
             verified_before=None if age is None else _before(self.now(), age),
         )
 

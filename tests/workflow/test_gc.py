@@ -249,14 +249,20 @@ def test_a_refresh_that_finds_nothing_keeps_the_record(wanrec: Program) -> None:
     assert state_of(wanrec)["models"]["a@1"]["pinned"] is True
 
 
-@pytest.mark.parametrize(("mode", "inodes"), [("auto", 1), ("hardlink", 1), ("copy", 3)])
+@pytest.mark.parametrize(("mode", "inodes"), [("auto", 1), ("hardlink", 1), ("copy", 4)])
 def test_link_mode(wanrec: Program, mode: str, inodes: int) -> None:
     """Equal bytes are one inode, or a file of its own for each model with link_mode copy."""
     wanrec.write("wanrec.toml", f'link_mode = "{mode}"\n')
-    shelf(wanrec, {"a": {}, "b": {}, "r": {"presence": "required"}})
+    shelf(wanrec, {"a": {}, "r": {"presence": "required"}, "s": {"presence": "required"}})
+    added = declare(own("b"), mirror(wanrec, "b", own("b")))
+    wanrec.write("specs/more.toml", spec_text({"b@1": added}))
+    plan = wanrec.ok("plan", "--format", "json").json()
+    shared = [action["via"] for action in plan["actions"] if action["path"] == "config.json"]
+    assert shared == ["copy" if mode == "copy" else "link"]
+    wanrec.ok("apply", "-y")
     small = (wanrec.root / "wan22").glob("*/config.json")
     assert len({path.stat().st_ino for path in small}) == inodes
-    assert whole(wanrec, {"a", "b", "r"})
+    assert whole(wanrec, {"a", "b", "r", "s"})
     assert wanrec.run("drift").exit == 0
     assert wanrec.run("plan", "--detailed-exitcode").exit == 0
 
