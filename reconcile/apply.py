@@ -23,7 +23,7 @@ from wanrec.reconcile.desired_expand import source_for
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.gather import FetchFiles, Gathered, Gatherer
-from wanrec.reconcile.model import ActionKind, Desired, DesiredModel, Reason
+from wanrec.reconcile.model import Desired, DesiredModel
 from wanrec.reconcile.model_commit import Committed, Committer
 from wanrec.reconcile.stage import IdentityLog, Modes, private_stage
 from wanrec.reconcile.telemetry import EventKind, EventSink, emit, span
@@ -217,8 +217,8 @@ class Applier:
             for action in todo:
                 self._report("action_start", action)
             remains = model is not None and stays(recorded, todo)
-            if old is not None and _only_missing(todo):
-                committed = self._committer.forget(job.key, old, recorded, todo)
+            if old is not None and fresh.plan.options.refresh_only:
+                committed = self._committer.refresh(job.key, old, recorded, todo)
             elif remains:
                 assert model is not None
                 gatherer = self._gatherer(model, fresh)
@@ -290,10 +290,3 @@ class Applier:
 
     def _report_error(self, address: str, error: WanrecError) -> None:
         emit(self._sink, EventKind.ACTION_ERROR, **(error.to_dict() | {"address": address}))
-
-
-def _only_missing(actions: Iterable[Action]) -> bool:
-    """True when a refresh found that files are gone, and nothing else is to do."""
-    return all(
-        action.action is ActionKind.FORGET and action.reason is Reason.MISSING for action in actions
-    )

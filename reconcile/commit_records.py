@@ -16,12 +16,13 @@ from wanrec.reconcile.content_rules import check_index, is_index
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.errors import WanrecError
 from wanrec.reconcile.gather import Gathered
-from wanrec.reconcile.model import Assurance, DesiredModel, EntryKind, FileFact
+from wanrec.reconcile.model import ActionKind, Assurance, DesiredModel, EntryKind, FileFact
 from wanrec.reconcile.plan_scope import record_of
+from wanrec.reconcile.stage import same_identity
 from wanrec.reconcile.trust import is_trusted
 from wanrec.state.model import FileRecord, ModelRecord
 
-__all__ = ["incomplete", "next_record", "not_ours", "records_of"]
+__all__ = ["found_in_place", "incomplete", "next_record", "not_ours", "records_of"]
 
 
 def next_record(
@@ -140,6 +141,30 @@ def not_ours(
         if record is None or not _still_ours(root, name, record, fact):
             spared.append(path)
     return spared
+
+
+def found_in_place(root: Root, record: FileRecord) -> Gathered | None:
+    """The recorded file, read again: None when its bytes are no longer the recorded ones."""
+    before = root.stat(record.path)
+    if before.kind is not EntryKind.FILE or before.size != record.size:
+        return None
+    fd = root.open_read(record.path)
+    try:
+        digest, _ = content.hash_fd(fd, before.size)
+    finally:
+        os.close(fd)
+    if digest != record.sha256 or not same_identity(before, root.stat(record.path)):
+        return None
+    return Gathered(
+        path=record.path,
+        origin=record.path,
+        take=False,
+        in_place=True,
+        identity=before,
+        size=before.size,
+        sha256=digest,
+        kind=ActionKind.VERIFY,
+    )
 
 
 def _still_ours(root: Root, name: str, record: FileRecord, fact: FileFact) -> bool:

@@ -15,7 +15,13 @@ from contextlib import AbstractContextManager
 import attrs
 
 from wanrec.reconcile.actions import Action, Failure, RecordChange
-from wanrec.reconcile.commit_records import incomplete, next_record, not_ours, records_of
+from wanrec.reconcile.commit_records import (
+    found_in_place,
+    incomplete,
+    next_record,
+    not_ours,
+    records_of,
+)
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.gather import Gathered, Gatherer
@@ -187,19 +193,45 @@ class Committer:
             purge(self._root, retired, lambda path, fact: path in mine, self._log)
         remove_empty_dirs(self._root, directory)
 
-    def forget(
+    def refresh(
         self,
         key: str,
         old: ModelRecord,
         recorded: Mapping[str, FileRecord],
         actions: Iterable[Action],
     ) -> Committed:
-        """Drop records of files that are gone; owners, protection and pin of the model stay."""
-        gone = tuple(action.path for action in actions)
-        files = {path: record for path, record in recorded.items() if path not in gone}
-        kept = attrs.evolve(old, spec_sha256="", generation=old.generation + 1)
-        self._run.append_commit(ModelCommit(key=key, model=kept, files=files))
-        return Committed(forgotten=gone)
+        """Read what is doubtful, forget what is gone; no model file is touched.
+
+        A file with other bytes keeps its record, so that drift and plan go on saying so. Owners,
+        protection and pin of the model stay, also when none of its files is left.
+        """
+        actions = tuple(actions)
+        gone = tuple(a.path for a in actions if a.action is ActionKind.FORGET)
+        doubtful = [recorded[a.path] for a in actions if a.action is ActionKind.VERIFY]
+        paths = [a.path for a in actions if a.action is ActionKind.VERIFY]
+        read = zip(paths, self._files.map(self._read_again, doubtful), strict=True)
+        found = {path: attrs.evolve(got, path=path) for path, got in read if got is not None}
+        kept = {path: record for path, record in recorded.items() if path not in gone}
+        if found or gone:
+            facts = {path: got.identity for path, got in found.items()}
+            files = records_of(old.directory, kept, found, facts, self._stamp(facts))
+            record = attrs.evolve(old, generation=old.generation + 1)
+            if gone:
+                record = attrs.evolve(record, spec_sha256="")
+            files = {path: files.get(path, kept[path]) for path in kept}
+            self._run.append_commit(ModelCommit(key=key, model=record, files=files))
+        return Committed(
+            gathered=found,
+            forgotten=gone,
+            warnings=tuple(
+                f"{key}::{path} is not what was recorded: its record was left as it is"
+                for path in paths
+                if path not in found
+            ),
+        )
+
+    def _read_again(self, record: FileRecord) -> Gathered | None:
+        return found_in_place(self._root, record)
 
     def record_only(
         self,

@@ -249,6 +249,29 @@ def test_a_refresh_that_finds_nothing_keeps_the_record(wanrec: Program) -> None:
     assert state_of(wanrec)["models"]["a@1"]["pinned"] is True
 
 
+def test_a_refresh_touches_no_file(wanrec: Program) -> None:
+    """Touched and changed files under --refresh-only, the block gone: no file, no record lost."""
+    shelf(wanrec, {"r": {"presence": "required", "protect": True}, "s": {"presence": "required"}})
+    good, bad = (wanrec.root / "wan22/r@1" / name for name in ("config.json", "weights.txt"))
+    os.utime(good)
+    bad.chmod(0o644)
+    bad.write_bytes(b"!" * SIZE)
+    spec = wanrec.project / "specs/models.toml"
+    text = spec.read_text()
+    for content in (text, "schema_version = 1\n"):
+        spec.write_text(content)
+        wanrec.ok("apply", "--refresh-only", "-y")
+        assert bad.read_bytes() == b"!" * SIZE
+        record = state_of(wanrec)["models"]["r@1"]
+        assert record["protect"] is True
+        found = wanrec.run("drift", "--format", "json")
+        assert found.exit == 2
+        assert [item["address"] for item in found.json()["items"]] == ["r@1::weights.txt"]
+    spec.write_text(text)
+    wanrec.ok("apply", "-y")
+    assert whole(wanrec, {"r", "s"})
+
+
 @pytest.mark.parametrize(("mode", "inodes"), [("auto", 1), ("hardlink", 1), ("copy", 4)])
 def test_link_mode(wanrec: Program, mode: str, inodes: int) -> None:
     """Equal bytes are one inode, or a file of its own for each model with link_mode copy."""
