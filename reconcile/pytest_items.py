@@ -290,6 +290,7 @@ def _items(
     for file in model.files:
         item: FileItem = FileItem.from_parent(parent, name=f"{prefix}{file.path}")
         item.model, item.spec, item.shared = model, file, shared
+        item.user_properties.append(("address", item.address))  # JUnit mangles names with "["
         if file.component:
             item.extra_keyword_matches.add(file.component)
         for mark in model.facts.marks:

@@ -64,11 +64,13 @@ def test_exactly_the_tampered_item_fails(project: Program) -> None:
     done = run_pytest(project, "--wanrec", "specs/demo.toml", "-k", "vae", "--junitxml=x.xml")
     assert done.exit == 1, done.stdout + done.stderr
     cases = {
-        case.get("name"): [child.tag for child in case]
+        case.find("properties/property").get("value"): [  # type: ignore[union-attr]
+            child.tag for child in case if child.tag != "properties"
+        ]
         for case in ET.parse(project.project / "x.xml").iter("testcase")
     }
     failed = [name for name, children in cases.items() if children]
-    assert failed == ["vae/weights.bin.txt"]
+    assert failed == ["plain@1.0.0::vae/weights.bin.txt"]
     assert len(cases) == 4
     assert "plain@1.0.0::vae/weights.bin.txt  content  expected 100 B" in done.stdout
 
