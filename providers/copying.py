@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ from wanrec.reconcile.part_digests import PartDigests, hasher
 
 __all__ = ["Copied", "LocalCopy"]
 
+_local = threading.local()
 _FICLONE = 0x40049409
 _OURS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
@@ -85,7 +87,7 @@ class LocalCopy:
 
     def _copy_inline(self, source: int, part: int, size: int) -> Copied:
         digest = hashlib.sha256()
-        view = memoryview(bytearray(max(1, min(size, MIB))))
+        view = memoryview(_buffer())
         offset = 0
         while offset < size:
             chunk = self._read(source, view[: min(len(view), size - offset)], offset)
@@ -180,6 +182,14 @@ class LocalCopy:
             f"{self.path!r} changed at the source while it was read",
             hint="wait until it is complete there, then apply again",
         )
+
+
+def _buffer() -> bytearray:
+    """One buffer a thread: fresh memory costs a small file more than its copy."""
+    buffer: bytearray | None = getattr(_local, "buffer", None)
+    if buffer is None:
+        buffer = _local.buffer = bytearray(MIB)
+    return buffer
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int, int, int]:

@@ -226,7 +226,8 @@ def _carried(fd: int, size: int, head: bytes, *, safetensors: bool) -> str | Non
     name = executable_format(head)
     if name is not None and not (safetensors and _honest_beginning(fd, size, head)):
         return name
-    tail = _read_at(fd, max(0, size - TAIL_BYTES), min(size, TAIL_BYTES))
+    whole = size <= min(len(head), TAIL_BYTES)  # small files are the many ones: read them once
+    tail = head if whole else _read_at(fd, max(0, size - TAIL_BYTES), min(size, TAIL_BYTES))
     for offset, signature in archive_marks(tail, size):
         if _read_at(fd, offset, 4) == signature:
             return "a zip archive behind other bytes"

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Executor as Pool
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
 import attrs
@@ -57,6 +58,7 @@ __all__ = ["Committed", "Committer"]
 
 _SMALL = 256 * 1024
 _BATCH = 8
+_FLUSHERS = 16
 
 
 @attrs.frozen(kw_only=True)
@@ -398,8 +400,10 @@ class Committer:
         files = sorted(f"{tree}/{path}" for path in new)
         with self._root.held(*parents_of(tree, new)[:MOST_HELD]):
             batches = [files[at : at + _BATCH] for at in range(0, len(files), _BATCH)]
-            for future in [self._files.submit(self._flush, batch) for batch in batches]:
-                future.result()
+            # The device orders many flushes better than few, and waiting for it takes no core.
+            with ThreadPoolExecutor(min(_FLUSHERS, max(1, len(batches)))) as pool:
+                for future in [pool.submit(self._flush, batch) for batch in batches]:
+                    future.result()
         folders = {tree}
         for path in self._root.walk(tree):
             parent = path.rpartition("/")[0]
