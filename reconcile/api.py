@@ -231,7 +231,7 @@ def use(model: str, variant: str | None = None, *, engine: Engine | None = None)
 
 
 def status(model: str, variant: str | None = None, *, engine: Engine | None = None) -> ModelStatus:
-    """Return how much of a model is there; stats only.
+    """Return how much of a model is there; stats only. Without specs the state answers.
 
     The answer has `state` (one of NOT_PRESENT, PARTIAL, VERIFYING, COMPLETE, CORRUPT),
     `bytes_needed`, `missing_files`, `last_verified`, and what `wanrec status --json` shows besides.
@@ -239,8 +239,16 @@ def status(model: str, variant: str | None = None, *, engine: Engine | None = No
     Raises:
         WanrecError: MODEL_NOT_FOUND, VARIANT_NOT_FOUND; of specs, state or root.
     """
+    engine = engine or current_engine()
     word = model if variant is None else model_key(model, variant)
-    return (engine or current_engine()).status(SelectArgs(words=(word,)))[0]
+    try:
+        return engine.status(SelectArgs(words=(word,)))[0]
+    except WanrecError as error:
+        if error.code is not ErrorCode.MISSING_MANIFEST:
+            raise
+    from wanrec.reconcile.engine_recorded import recorded_status
+
+    return recorded_status(engine, model, variant)
 
 
 def plan(

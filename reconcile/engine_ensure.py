@@ -157,7 +157,7 @@ def ensure_in_use(
                 return engine.root / directory, None
             # Between the look and the lock somebody may have evicted or swapped it.
             seen = engine.present.look(root, store)
-            if engine.present.is_whole(root, seen, key):
+            if engine.present.is_whole_by_hash(root, seen, key, engine.now(), everything=False):
                 return engine.root / seen.state.models[key].directory, held
             held.release()
 

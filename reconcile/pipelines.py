@@ -287,7 +287,7 @@ def _declarations(
 
     desired, key = declaration(engine, model, variant)
     known = {wanted.key: wanted for wanted in desired.models}
-    if variant is None and key.partition("[")[0] in (model, known[key].id) and "[" not in model:
+    if variant is None and "[" not in model:
         key = _light_variant(known, key, model, os.environ.get(PROFILE))
     chosen = known[key]
     overlays = [known[declaration(engine, name, None)[1]] for name in loras]

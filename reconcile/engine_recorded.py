@@ -1,0 +1,70 @@
+"""What the state alone says of a model: for readers that have no specs.
+
+A recorded model is put in the words of a declaration, so that `status` judges it by the same rules.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wanrec.reconcile.engine_ensure import recorded_key
+from wanrec.reconcile.engine_requests import PlanRequest
+from wanrec.reconcile.engine_view import observe_models, view_of
+from wanrec.reconcile.errors import ErrorCode, WanrecError
+from wanrec.reconcile.model import Desired, DesiredModel, FileSpec, Selection, split_key
+from wanrec.reconcile.status import model_status
+
+if TYPE_CHECKING:
+    from wanrec.reconcile.actions import ModelStatus
+    from wanrec.reconcile.workbench import Workbench
+    from wanrec.state.model import State
+
+__all__ = ["recorded_model", "recorded_status"]
+
+
+def recorded_model(state: State, key: str) -> DesiredModel:
+    """A model as it was last applied; its sources and facts are not recorded."""
+    record = state.models[key]
+    model_id, variant = split_key(key)
+    name, _, version = model_id.partition("@")
+    prefix = f"{key}::"
+    files = tuple(
+        FileSpec(path=address.removeprefix(prefix), size=found.size, sha256=found.sha256)
+        for address, found in state.files.items()
+        if address.startswith(prefix)
+    )
+    return DesiredModel(
+        key=key,
+        id=model_id,
+        name=name,
+        version=version,
+        variant=variant,
+        family=record.directory.partition("/")[0],
+        directory=record.directory,
+        files=files,
+        sources=(),
+        presence=record.presence,
+        protect=record.protect,
+        requires=record.requires,
+        spec_sha256=record.spec_sha256,
+    )
+
+
+def recorded_status(engine: Workbench, model: str, variant: str | None = None) -> ModelStatus:
+    """How much of a recorded model is there, without any spec; stats only.
+
+    Raises:
+        WanrecError: MODEL_NOT_FOUND; of state or root.
+    """
+    with engine.opened() as (root, store):
+        view = view_of(root, store)
+        key = recorded_key(view.state, model, variant)
+        if key is None:
+            raise WanrecError(
+                ErrorCode.MODEL_NOT_FOUND, f"neither the state nor any spec knows {model!r}"
+            )
+        wanted = recorded_model(view.state, key)
+        selection = Selection(keys=frozenset({key}), partial=True)
+        desired = Desired(models=(wanted,), selection=selection)
+        observed = observe_models(root, view, desired, engine.options(PlanRequest()))
+        return model_status(desired, view.state, observed)[0]
