@@ -81,7 +81,7 @@ def run_drift(
         foreign=tuple(sorted(foreign)),
         ignored=scope.ignored,
         bytes_hashed=look.bytes_hashed,
-        left=look.left,
+        left=look.left if pace is not None else None,
         models=tuple(sorted(scope.models)),
     )
 

@@ -62,8 +62,8 @@ class DriftReport:
     ignored: int = 0
     bytes_hashed: int = 0
     models: tuple[str, ...] = ()
-    left: int = 0
-    """Files that a deep check in portions has not come to yet."""
+    left: int | None = None
+    """Files that a deep check in portions has not come to yet; None: it was not one."""
 
     @property
     def drifted(self) -> bool:

@@ -80,8 +80,9 @@ def drift_json(report: DriftReport) -> str:
         "busy": list(report.busy),
         "unreadable": [{"path": path, "reason": why} for path, why in report.unreadable],
         "foreign": list(report.foreign),
-        "left": report.left,
     }
+    if report.left is not None:
+        document["left"] = report.left
     return json.dumps(document, indent=2) + "\n"
 
 
