@@ -66,7 +66,7 @@ def tests(session: nox.Session) -> None:
     _install_wanrec(session, *_group("test"))
     _install_demo_packages(session)
     session.run("coverage", "erase")
-    arguments = session.posargs or ["--ignore=tests/bench", "-m", "not slow"]
+    arguments = session.posargs or ["--ignore=tests/bench", "-m", "not slow", "-n", "2"]
     session.run("coverage", "run", "-m", "pytest", *arguments)
     session.run("coverage", "combine", "-q")
     session.run("coverage", "report", "--format=total")
