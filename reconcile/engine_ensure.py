@@ -21,7 +21,8 @@ from wanrec.reconcile.names import nearest
 from wanrec.state.model import State, lock_name
 
 if TYPE_CHECKING:
-    from wanrec.reconcile.engine_requests import ApplyRequest
+    from wanrec.reconcile.actions import ApplyResult
+    from wanrec.reconcile.engine_requests import ApplyRequest, PlanRequest
     from wanrec.reconcile.model import Desired, DesiredModel
     from wanrec.reconcile.workbench import Workbench
     from wanrec.state.lock import HeldLock
@@ -34,6 +35,9 @@ _NOTHING_TO_WRITE_WITH = (
     ErrorCode.READ_ONLY,
     ErrorCode.PERMISSION_DENIED,
 )
+
+_TRIES = 3
+"""Plans that `ensure` makes at most when gc is faster than it."""
 
 
 def recorded_key(state: State, model: str, variant: str | None) -> str | None:
@@ -198,15 +202,13 @@ def _bring(
     force: bool,
     request: ApplyRequest,
 ) -> None:
-    from wanrec.reconcile.desired import SelectArgs
-    from wanrec.reconcile.engine_apply import ApplySession
     from wanrec.reconcile.engine_requests import PlanRequest
 
     if offline:
         request = attrs.evolve(request, offline=True)
     needed = frozenset({key}) | desired.selection.pulled_in
-    plan = engine.plan(SelectArgs(words=(key,)), PlanRequest(ensure=needed, deep=force))
-    result = ApplySession(engine, request, "ensure").apply(plan)
+    wanted = PlanRequest(ensure=needed, deep=force)
+    result = _applied(engine, key, wanted, request, _TRIES)
     fatal = [failure.error for failure in result.failures if not failure.optional]
     if fatal:
         worst = worst_exit(error.code for error in fatal)
@@ -215,6 +217,22 @@ def _bring(
         raise WanrecError(
             ErrorCode.INTERRUPTED, f"stopped before {key} was there", hint=f"wanrec ensure {key}"
         )
+
+
+def _applied(
+    engine: Workbench, key: str, wanted: PlanRequest, request: ApplyRequest, tries: int
+) -> ApplyResult:
+    """Plan and apply; anew when what the model requires was evicted between the two."""
+    from wanrec.reconcile.desired import SelectArgs
+    from wanrec.reconcile.engine_apply import ApplySession
+
+    plan = engine.plan(SelectArgs(words=(key,)), wanted)
+    try:
+        return ApplySession(engine, request, "ensure").apply(plan)
+    except WanrecError as error:
+        if error.code is not ErrorCode.CONCURRENT_MODIFICATION or tries <= 1:
+            raise
+    return _applied(engine, key, wanted, request, tries - 1)
 
 
 def _mark_used(root: Path, key: str) -> None:

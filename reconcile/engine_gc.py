@@ -351,8 +351,8 @@ class _Session:
     def _evict_locked(self, run: Run, committer: Committer, row: Decision) -> Keep | None:
         state = view_of(self._root, self._store).state
         record = _records(state).get(row.key)
-        if record is None:
-            return None
+        if record is None:  # another gc was here first
+            return Keep.BUSY
         about = self._about(row.key, record, busy=False)
         shield = shield_of(attrs.evolve(about, in_use=False, busy=row.key in self._spare))
         if shield is not None:
