@@ -300,7 +300,8 @@ class ApplySession:
         """Take the journal into the state; when that fails, what landed is not lost."""
         try:
             now = rfc3339(settled(self._clock, log.facts()))
-            updates = identity_updates(view_of(root, store).state, log, now)
+            # Only steps on shared inodes need the journals, as long as the run, read again.
+            updates = identity_updates(view_of(root, store).state, log, now) if log else {}
             project = ProjectRecord(directory=str(self._engine.project_dir))
             done = not any(not failure.optional for failure in result.failures)
             run.fold(
