@@ -48,7 +48,8 @@ def used(program: Program, *names: str) -> None:
 
 def models_there(program: Program) -> set[str]:
     """Names of the models that have files."""
-    return {path.split("/")[1].partition("@")[0] for path in program.files()}
+    inside = (path.split("/") for path in program.files() if path.startswith("wan22/"))
+    return {parts[1].partition("@")[0] for parts in inside}
 
 
 def whole(program: Program, names: Iterable[str]) -> bool:
