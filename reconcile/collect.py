@@ -158,7 +158,10 @@ class _Finder:
             return None
         for base in (self.cwd, self.project_dir):
             place = os.path.normpath(os.path.join(base, word))
-            if os.path.isdir(place):
+            if is_toml and glob.has_magic(word):  # the shell had no match, or was kept from looking
+                if specs := list(self._expand(place)):
+                    return tuple(self._add(spec) for spec in specs)
+            elif os.path.isdir(place):
                 return self._folder(place, word)
             if os.path.exists(place):
                 return (self._file(place, word),)

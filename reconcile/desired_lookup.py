@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from wanrec.reconcile.errors import ErrorCode, WanrecError
-from wanrec.reconcile.model import model_key
+from wanrec.reconcile.model import DesiredModel, model_key
 from wanrec.reconcile.names import nearest, split_model_id
 
-__all__ = ["Declared", "ModelIndex"]
+__all__ = ["Declared", "ModelIndex", "addresses_of"]
 
 
 class Declared(NamedTuple):
@@ -101,3 +101,34 @@ class ModelIndex:
             address=model.id,
             hint=f"its variants are {', '.join(model.variants)}",
         )
+
+
+def addresses_of(models: Iterable[DesiredModel], words: Iterable[str]) -> tuple[str, ...]:
+    """Return the full addresses of ADDRESS words; what no model has stays as it was written.
+
+    A word without a variant means the installed ones that have the file.
+    """
+    known = tuple(models)
+    found: list[str] = []
+    for word in words:
+        model_word, _, path = word.partition("::")
+        hits = [
+            model
+            for model in known
+            if model_word in _names_of(model) and any(file.path == path for file in model.files)
+        ]
+        exact = [m for m in hits if model_word in (m.key, f"{m.id}@{m.variant}")]
+        chosen = exact or [m for m in hits if m.installed] or hits
+        if len({model.id for model in chosen}) == 1:
+            found += [f"{model.key}::{path}" for model in chosen]
+        else:
+            found.append(word)
+    return tuple(found)
+
+
+def _names_of(model: DesiredModel) -> set[str]:
+    names = {model.id, model.name}
+    if model.variant is None:
+        return names
+    written = {f"{name}[{model.variant}]" for name in names}
+    return names | written | {f"{model.id}@{model.variant}"}

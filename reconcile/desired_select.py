@@ -3,7 +3,7 @@
 Pure. A word is a SPEC (`collect` has said which ones are), a NODEID ``SPEC::MODEL[::PATH]``, a
 MODEL, or an ADDRESS ``MODEL::PATH``, where PATH may be a folder or hold ``* ? [``. Several words
 add up; ``-k``, ``-m`` and ``--exclude`` narrow what the words chose. Whatever the selected models
-require comes along. Nothing here ever widens what a run may delete.
+require comes along. Only a MODEL word, as a whole model, names something to ``--destroy``.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ def select(
         specs=specs,
         partial=narrowed,
         pulled_in=pulled,
+        named=frozenset() if keep else _named(models, index, args.words, spec_words),
     )
 
 
@@ -82,6 +83,17 @@ def _by_words(
         if model.spec in specs:
             chosen[key] = None
     return chosen, frozenset(specs) or None
+
+
+def _named(
+    models: Mapping[str, DesiredModel],
+    index: ModelIndex,
+    words: Iterable[str],
+    spec_words: Mapping[str, tuple[str, ...]],
+) -> frozenset[str]:
+    """Return the keys of the whole models that MODEL words name."""
+    names = (word for word in words if word not in spec_words and "::" not in word)
+    return frozenset(key for name in names for key in _keys(models, index, name))
 
 
 def _word(

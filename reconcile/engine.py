@@ -139,7 +139,9 @@ class Engine(Workbench):
                 rehash_budget=self.settings.rehash_budget if budget is None else budget,
                 ignore=ignore,
                 only=drift_scope(view.state, self._failed(request.select)),
-                max_age_s=request.max_age_s or self.settings.verify_max_age,
+                max_age_s=self.settings.verify_max_age
+                if request.max_age_s is None
+                else request.max_age_s,
                 now_ns=self.now(),
                 threads=self.settings.parallelism,
                 pace=pace,
@@ -156,7 +158,7 @@ class Engine(Workbench):
 
         return expanded(self.settings, select)
 
-    def status(self, select: SelectArgs) -> tuple[ModelStatus, ...]:
+    def status(self, select: SelectArgs | None = None) -> tuple[ModelStatus, ...]:
         """Say of every selected model how much of it is there; stat only.
 
         Raises:

@@ -80,7 +80,7 @@ def drift_as_noted(
     narrowed = select is not None and (select.words or select.keyword or select.exclude)
     if narrowed or request.deep or request.ignore is not None:
         return None
-    if request.max_age_s or settings.verify_max_age:
+    if request.max_age_s is not None or settings.verify_max_age is not None:
         return None
     from wanrec.reconcile.findings import DriftReport
     from wanrec.reconcile.settled import recall

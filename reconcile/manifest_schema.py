@@ -151,6 +151,7 @@ FILE_KEYS: Mapping[str, Key] = {
     "source_path": Key(Kind.PATH, "Its name at the source, when that differs"),
     "shard_index": Key(Kind.BOOLEAN, "Earlier schema: this is the index of sharded weights"),
     "shard_part": Key(Kind.INTEGER, "Earlier schema: number of the shard", 0),
+    "meta": MODEL_KEYS["meta"],
 }
 
 SOURCES_KEYS: Mapping[str, Key] = {

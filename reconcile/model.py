@@ -234,6 +234,8 @@ class Selection:
         partial: True when -k, -m, --exclude, node ids, models or addresses narrowed the run;
             such a run never deletes or forgets.
         pulled_in: keys that came along only because a selected model requires them.
+        named: keys of the whole models that MODEL words name and no expression narrows: what a
+            partial run with --destroy deletes.
     """
 
     keys: frozenset[str] | None = None
@@ -241,6 +243,7 @@ class Selection:
     specs: frozenset[str] | None = None
     partial: bool = False
     pulled_in: frozenset[str] = frozenset()
+    named: frozenset[str] = frozenset()
 
     def has_model(self, key: str) -> bool:
         """True when the model takes part in this run."""

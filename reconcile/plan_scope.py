@@ -81,9 +81,13 @@ def make_scope(desired: Desired, state: State, options: PlanOptions) -> Scope:
     selection = desired.selection
     keys = frozenset() if options.destroy else _wanted_keys(desired, state, options)
     may_delete = not (selection.partial or (selection.keys is not None and selection.specs is None))
+    # A narrowed --destroy takes the models that were named, and nothing else.
+    named = selection.named if options.destroy and selection.partial else None
     drops, released = [], []
-    for key, record in sorted(state.models.items()) if may_delete else ():
+    for key, record in sorted(state.models.items()) if may_delete or named else ():
         if key in keys or not in_spec_scope(record, selection, options.project):
+            continue
+        if named is not None and key not in named:
             continue
         if has_other_owner(record, options.project):
             released.append(key)

@@ -79,9 +79,10 @@ def notes_of(plan: Plan) -> list[str]:
     if plan.partial:
         words = " ".join(escaped(word) for word in plan.selection)
         chosen = f" ({words})" if words else ""
+        spared = "nothing else" if plan.options.destroy else "nothing"
         notes.append(
             f"Partial run{chosen}: it looks only at what was selected and what that requires;"
-            " nothing is deleted or forgotten."
+            f" {spared} is deleted or forgotten."
         )
     if plan.options.state_only:
         notes.append("State only: the disk was not looked at; it is taken to match the state.")

@@ -94,25 +94,28 @@ class Workbench:
             self._present = PresentModels()
         return self._present
 
-    def collect(self, select: SelectArgs) -> Desired:
-        """Read, check and resolve the specs; no disk below the root, no network.
+    def collect(self, select: SelectArgs | None = None) -> Desired:
+        """Read, check and resolve the specs, all without `select`; no disk, no network.
 
         Raises:
             WanrecError: every fault of every spec at once.
         """
         from wanrec.reconcile.engine_specs import collect
+        from wanrec.reconcile.select_args import SelectArgs
 
-        return collect(self.settings, select)
+        return collect(self.settings, select or SelectArgs())
 
-    def plan(self, select: SelectArgs, request: PlanRequest | None = None) -> Plan:
-        """Compare specs, state and disk; changes nothing.
+    def plan(self, select: SelectArgs | None = None, request: PlanRequest | None = None) -> Plan:
+        """Compare specs (all of them without `select`), state and disk; changes nothing.
 
         Raises:
             WanrecError: of specs, state or root.
         """
         from wanrec.reconcile import engine_hooks  # drift and path have no use for plug-ins
         from wanrec.reconcile.engine_specs import portable_words
+        from wanrec.reconcile.select_args import SelectArgs
 
+        select = select or SelectArgs()
         request = request or PlanRequest()
         with span("wanrec.plan"):
             quick = engine_settled.applies_to(
@@ -121,6 +124,7 @@ class Workbench:
             if quick and (noted := engine_settled.plan_as_noted(self, request)) is not None:
                 return noted
             desired = self.collect(select)
+            request = _addressed(desired, request)
             if request.create_root:
                 self._create_root()
             if request.state_only and self._state_alone():
@@ -207,3 +211,12 @@ def _before(now_ns: int, age_s: float) -> str:
     from wanrec.reconcile.stage import rfc3339
 
     return rfc3339(now_ns - int(age_s * 1e9))
+
+
+def _addressed(desired: Desired, request: PlanRequest) -> PlanRequest:
+    """The request with every ``--replace`` word as the full addresses it means."""
+    if not request.replace:
+        return request
+    from wanrec.reconcile.desired_lookup import addresses_of
+
+    return attrs.evolve(request, replace=addresses_of(desired.models, request.replace))

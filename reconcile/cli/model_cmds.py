@@ -19,13 +19,19 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
     return models_like(incomplete)
 
 
-def _answer(session: Session, model: str, place: Path, as_json: bool) -> None:
+def _answer(session: Session, place: Path, as_json: bool) -> None:
     if as_json:
         from wanrec.reconcile.render_state import document
 
-        session.write(document(model=model, path=str(place)))
+        session.write(document(model=_key_of(place), path=str(place)))
     else:
         session.write(f"{place}\n")
+
+
+def _key_of(place: Path) -> str:
+    """The whole key, ``ID`` or ``ID[VARIANT]``, of a model directory: whatever word was given."""
+    name, version, *variant = place.name.split("@")
+    return f"{name}@{version}" + (f"[{variant[0]}]" if variant else "")
 
 
 @click.command()
@@ -49,7 +55,7 @@ def ensure(
         place = engine.ensure(model, variant, offline=offline, request=request)
     finally:
         session.graceful = False
-    _answer(session, model, place, as_json)
+    _answer(session, place, as_json)
 
 
 @click.command()
@@ -60,4 +66,4 @@ def ensure(
 @click.pass_obj
 def path(session: Session, /, model: str, variant: str | None, as_json: bool) -> None:
     """Print where a model lies or would lie; touch nothing."""
-    _answer(session, model, session.engine().path(model, variant), as_json)
+    _answer(session, session.engine().path(model, variant), as_json)

@@ -1,0 +1,93 @@
+"""Words of the command line mean what the contract says, in every option that takes one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.program import Program
+from support.small import declare
+
+from wanrec import Engine
+
+FILES = {"vae/config.txt": b"{}", "w.txt": b"weights"}
+
+
+@pytest.fixture
+def applied(wanrec: Program) -> Program:
+    """Two models; one of them has variants."""
+    declare(wanrec, {"a@1": FILES, "b@1": {"b.txt": b"b"}})
+    spec = wanrec.project / "specs/models.toml"
+    head = 'variants = ["fp16", "bf16"]\ndefault_variant = "fp16"\n'
+    spec.write_text(spec.read_text().replace('[models."a@1"]', f'[models."a@1"]\n{head}'))
+    wanrec.ok("apply", "-y")
+    return wanrec
+
+
+@pytest.mark.parametrize("model", ["a", "a@1", "a[fp16]", "a@1[fp16]", "a@1@fp16"])
+def test_replace_takes_every_address(applied: Program, model: str) -> None:
+    """`--replace` knows NAME, ID, ID[VARIANT] and ID@VARIANT, as every other command does."""
+    plan = applied.ok("plan", "--replace", f"{model}::w.txt", "--format", "json").json()
+    assert [(a["address"], a["reason"]) for a in plan["actions"]] == [
+        ("a@1[fp16]::w.txt", "requested")
+    ]
+
+
+@pytest.mark.parametrize("address", ["a::no.txt", "z@1::w.txt", "a@1[bf32]::w.txt", "w.txt"])
+def test_replace_of_nothing(applied: Program, address: str) -> None:
+    """An address that no spec has is refused by name."""
+    refused = applied.run("plan", "--replace", address)
+    assert refused.exit == 3
+    assert f"no selected spec names {address}" in refused.stderr
+
+
+def test_destroy_takes_the_named_model(applied: Program) -> None:
+    """`--destroy MODEL` deletes that model and nothing else; it needs --allow-delete too."""
+    assert applied.run("apply", "-y", "--destroy", "b").exit == 3
+    done = applied.ok("apply", "-y", "--destroy", "b", "--allow-delete").stdout
+    assert "nothing else is deleted" in done
+    assert "1 deleted" in done
+    assert sorted(applied.files()) == [
+        "test/a@1@fp16/vae/config.txt",
+        "test/a@1@fp16/w.txt",
+    ]
+    assert "1 to create" in applied.ok("plan").stdout
+
+
+@pytest.mark.parametrize("words", [["-k", "b"], ["b@1::b.txt"], ["specs/models.toml::b@1"]])
+def test_narrower_words_never_destroy(applied: Program, words: list[str]) -> None:
+    """Expressions, addresses and node ids delete nothing, whatever else is asked for."""
+    plan = applied.ok("plan", "--destroy", "--allow-delete", *words, "--format", "json").json()
+    assert plan["actions"] == []
+
+
+def test_pattern_of_spec_files(applied: Program) -> None:
+    """A quoted pattern names spec files like the shell's own would."""
+    assert applied.ok("collect", "specs/*.toml").stdout == applied.ok("collect").stdout
+    assert "MISSING_MANIFEST" in applied.run("collect", "nowhere/*.toml").stderr
+
+
+def test_ensure_json_says_the_whole_key(applied: Program) -> None:
+    """Whatever word was given, the document names the model in full."""
+    assert applied.ok("ensure", "a", "--json").json()["model"] == "a@1[fp16]"
+    assert applied.ok("path", "b", "--json").json()["model"] == "b@1"
+
+
+def test_engine_needs_no_arguments(applied: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is the default: `plan()`, `apply(plan)`, `drift()`, `status()`, `verify()`."""
+    monkeypatch.chdir(applied.project)
+    monkeypatch.setenv("MODELS_ROOT", str(applied.root))
+    engine = Engine.from_config()
+    (Path(applied.root) / "test/b@1/b.txt").unlink()
+    plan = engine.plan()
+    assert [action.address for action in plan.actions] == ["b@1::b.txt"]
+    assert not engine.apply(plan).failures
+    assert not engine.drift().items
+    assert len(engine.status()) == 2
+    assert engine.verify().checked
+
+
+def test_no_age_is_young_enough(applied: Program) -> None:
+    """`drift --max-age 0` doubts every file, like any other age that all of them have passed."""
+    report = applied.ok("drift", "--max-age", "0", "--rehash-budget", "0", "--format", "json")
+    assert len(report.json()["suspects"]) == 3
