@@ -17,11 +17,19 @@ import attrs
 import msgspec
 
 from wanrec.reconcile.errors import ErrorCode, WanrecError
-from wanrec.state.atomic import fsync_dir, read_regular
+from wanrec.state.atomic import fsync_dir, read_regular, remove
 from wanrec.state.osfault import translated
 from wanrec.state.run import CommitEntry, Retirement, RunInfo, SwapIntent
 
-__all__ = ["SUFFIX", "Journal", "JournalWriter", "decode_line", "encode_line", "read_journal"]
+__all__ = [
+    "SUFFIX",
+    "Journal",
+    "JournalWriter",
+    "decode_line",
+    "encode_line",
+    "keep_journal",
+    "read_journal",
+]
 
 SUFFIX = ".jsonl"
 
@@ -104,6 +112,25 @@ def read_journal(path: str) -> Journal | None:
         ended=bool(found["end"]),
         damaged=whole.count(None),
     )
+
+
+def keep_journal(path: str, kept: str) -> None:
+    """Let a folded journal also lie at `kept`: with `.backup` it tells what a lost state said.
+
+    Best effort: the state is written, and may never be lost.
+    """
+    draft = f"{kept}.new"
+    remove(draft)
+    try:
+        try:
+            os.link(path, draft)
+        except OSError:  # no hard links here
+            import shutil
+
+            shutil.copyfile(path, draft)
+        os.replace(draft, kept)
+    except OSError:
+        return
 
 
 class JournalWriter:

@@ -106,6 +106,7 @@ class HistoryEntry:
     operation: str = ""
     project: str = ""
     models: tuple[str, ...] = ()
+    lineage: str = ""
 
 
 @attrs.frozen(kw_only=True)

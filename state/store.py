@@ -43,6 +43,7 @@ __all__ = ["StateStore", "StateView"]
 
 WANREC_DIR = ".wanrec"
 _HISTORY = "history.log"
+_FOLDED = "folded"
 _SUFFIX = ".jsonl"
 
 
@@ -252,7 +253,20 @@ class StateStore(ABC):
         from wanrec.state.salvage import salvage
 
         sources = [(self.where, self._read_bytes()), ("backup", self._read_backup())]
-        return salvage(sources, list(self._all_journals()), self._root_id())
+        journals = list(self._all_journals())
+        past = salvage(sources, [*self._last_folded(), *journals], self._root_id())
+        notes = [entry for entry in self.history() if entry.lineage]
+        return attrs.evolve(
+            past,
+            lineage=past.lineage or (notes[-1].lineage if notes else None),
+            serial=max([past.serial, *(entry.serial for entry in notes)]),
+        )
+
+    def _last_folded(self) -> list[Journal]:
+        from wanrec.state.journal import read_journal
+
+        kept = read_journal(self._folded_path)
+        return [] if kept is None else [kept]
 
     def install(self, state: State, dead: Sequence[DeadRun] = ()) -> State:
         """Write a rebuilt state in place of whatever is there, and drop the runs it contains.
@@ -294,6 +308,10 @@ class StateStore(ABC):
         except FileNotFoundError:
             return []
         return sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
+
+    @property
+    def _folded_path(self) -> str:
+        return os.path.join(self._journals, _FOLDED)
 
     def prepare(self) -> None:
         """Make the directories a run writes to."""
@@ -347,6 +365,11 @@ class StateStore(ABC):
             folded += [info.run_id] if journaled else []
             held.check()
             written = self._save(attrs.evolve(after, folded=tuple(folded)), keep_previous=True)
+            if journaled:
+                from wanrec.state.journal import keep_journal
+
+                # The backup does not know of this write, and of the first there is no backup.
+                keep_journal(self.journal_path(info.run_id), self._folded_path)
             self._note(info, written, sorted({commit.key for commit in known}))
         return written
 
@@ -413,6 +436,7 @@ class StateStore(ABC):
             operation=info.header.operation,
             project=info.header.project,
             models=tuple(keys),
+            lineage=state.lineage,
         )
         try:
             with open(os.path.join(self._journals, _HISTORY), "ab") as file:

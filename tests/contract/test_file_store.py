@@ -81,6 +81,7 @@ def test_nothing_but_the_named_files_remains(tmp_path: Path) -> None:
     left = {str(path.relative_to(tmp_path / ".wanrec")) for path in tmp_path.rglob("*")}
     assert left - {"."} == {
         "journal",
+        "journal/folded",
         "journal/history.log",
         "locks",
         "locks/state.lock",
@@ -270,13 +271,13 @@ def test_salvage_of_ruins(tmp_path: Path) -> None:
     assert list(saved.files) == ["m@1::config.json"]
 
 
-def test_salvage_from_the_backup_alone(tmp_path: Path) -> None:
+def test_salvage_without_the_state(tmp_path: Path) -> None:
     """With the state gone, the backup and the journals are remembered; install writes again."""
     applied(tmp_path)
     applied(tmp_path, key="n@1").unlink()
     store = FileStore(tmp_path, version="1.0")
     saved = store.salvage()
-    assert list(saved.models) == ["m@1"]
+    assert list(saved.models) == ["m@1", "n@1"]  # the second from the journal folded last
     assert saved.lineage
     state = store.install(
         attrs.evolve(

@@ -144,3 +144,43 @@ def test_a_wrong_byte_never_lands(project: Program) -> None:
         "vae/config.json": 0,
         "vae/weights.bin.txt": 0,
     }
+
+
+def test_a_rebuild_knows_the_last_write_too(project: Program) -> None:
+    """The backup is one write behind: what only the lost state said comes from the journal."""
+    project.ok("apply", "-y")
+    path = project.root / ".wanrec/state.json"
+    first = json.loads(path.read_text())
+    path.unlink()
+    project.ok("state", "rebuild")
+    assert json.loads(path.read_text())["lineage"] == first["lineage"]
+    project.ok("pin", MODEL)
+    path.unlink()
+    project.ok("state", "rebuild")
+    assert json.loads(path.read_text())["models"][MODEL]["pinned"]
+    assert project.ok("plan").stdout.strip() == "No changes. Disk matches the specs."
+
+
+def test_refresh_only_leaves_wrong_bytes_to_apply(project: Program) -> None:
+    """--refresh-only records what still matches, names what does not, and touches no file."""
+    project.ok("apply", "-y")
+    flip(project.root / HOME / "vae/weights.bin.txt")
+    os.utime(project.root / HOME / "config.json")
+    before = project.files()
+    done = project.ok("apply", "--refresh-only", "-y")
+    assert done.stdout.splitlines()[-1].startswith("Apply complete! 0 created, 1 verified, 0 rep")
+    assert project.files() == before
+    assert project.run("drift").exit == 2
+    project.ok("apply", "-y")
+    assert project.files()[f"{HOME}/vae/weights.bin.txt"] == FILES["vae/weights.bin.txt"]
+
+
+def test_refresh_only_keeps_the_records_of_a_dropped_block(project: Program) -> None:
+    """A model that no spec names any more is refreshed, not forgotten: its delete is still due."""
+    project.ok("apply", "-y")
+    spec = (project.project / "specs/tiny.toml").read_text()
+    project.write("specs/tiny.toml", spec.replace(MODEL, "tiny@2.0.0"))
+    for path in FILES:
+        os.utime(project.root / HOME / path)
+    project.ok("apply", "--refresh-only", "-y")
+    assert project.ok("plan", "--format", "json").json()["summary"]["delete"] == len(FILES)
