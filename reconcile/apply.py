@@ -7,6 +7,7 @@ plan's, made again for each model once its lock is held.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -108,6 +109,9 @@ class Applier:
         self._stop = stop
         self._fail_fast = fail_fast
         self._extra_sources = extra_sources
+        self._held = contextlib.ExitStack()
+        self._holding = threading.Lock()
+        self._holds = False
         self._files = ThreadPoolExecutor(self._parallelism, thread_name_prefix="wanrec-file")
         self._committer = Committer(
             root=root,
@@ -127,16 +131,12 @@ class Applier:
         jobs = jobs_of(plan, self._models)
         tally = Tally()
         failed: set[str] = set()
-        mine = (PARTIAL_DIR, private_stage(self._run.run_id))
-        if any(action.action.brings_bytes for action in plan.actions):
-            for folder in mine:
-                self._root.make_dirs(folder, 0o700)
-        with self._root.held(*mine):
-            try:
-                with ThreadPoolExecutor(min(self._parallelism, max(1, len(jobs)))) as pool:
-                    self._schedule(pool, jobs, tally, failed)
-            finally:
-                self._files.shutdown(wait=True, cancel_futures=True)
+        try:
+            with ThreadPoolExecutor(min(self._parallelism, max(1, len(jobs)))) as pool:
+                self._schedule(pool, jobs, tally, failed)
+        finally:
+            self._files.shutdown(wait=True, cancel_futures=True)
+            self._held.close()
         return tally.result()
 
     def _schedule(
@@ -207,6 +207,7 @@ class Applier:
             lock = self._locks.acquire(name, self._lock_timeout_s, "apply", stop=self._stop)
         with lock:
             self._run.append_busy(job.key)
+            self._hold_folders()
             fresh = self._replan(job.key)
             todo = agreed(job, fresh.plan.actions)
             old, recorded = fresh.old, fresh.recorded
@@ -231,6 +232,17 @@ class Applier:
                     committed = self._committer.drop(job.key, old, recorded, todo)
             self._report_committed(todo, committed)
             return committed
+
+    def _hold_folders(self) -> None:
+        """Keep open what every fetched file passes through, once the journal can tell of it."""
+        with self._holding:
+            if self._holds:
+                return
+            mine = (PARTIAL_DIR, private_stage(self._run.run_id))
+            for folder in mine:
+                self._root.make_dirs(folder, 0o700)
+            self._held.enter_context(self._root.held(*mine))
+            self._holds = True
 
     def _exclusive(self, key: str) -> HeldLock:
         return self._locks.exclusive_use(lock_name(key), self._lock_timeout_s, stop=self._stop)
