@@ -141,7 +141,9 @@ def _records(
             rows = record_changes(model.key, old, new, options.project)
             if model.key in renewed:  # what decides bytes is said by the actions
                 rows = [row for row in rows if row.field not in ("requires", "spec_sha256")]
-            elif narrowed:  # the digest vouches for all files of the spec, not for some
+            elif narrowed or model.key in acting:
+                # The digest vouches for all files of the spec, not for some; with actions, it
+                # says nothing that they do not.
                 rows = [row for row in rows if row.field != "spec_sha256"]
             changes += rows
     for key in (*scope.released, *(drop.key for drop in scope.drops if drop.key not in acting)):

@@ -44,10 +44,13 @@ def failures_text(result: ApplyResult, color: bool = False) -> str:
 
 
 def closing_text(result: ApplyResult, color: bool = False) -> str:
-    """Return the frozen line, and how many records changed beside the actions."""
-    lines = [paint(_closing(result, len(_hard(result.failures))), "bold", color)]
+    """Return what was done beside the four counted kinds, and the frozen line last."""
+    beside = (("adopted", result.adopted), ("moved", result.moved), ("forgotten", result.forgotten))
+    also = [f"{count} {word}" for word, count in beside if count]
     if result.records_changed:
-        lines.append(f"{plural(result.records_changed, 'record')} updated.")
+        also.append(f"{plural(result.records_changed, 'record')} updated")
+    lines = [f"Also: {', '.join(also)}."] if also else []
+    lines.append(paint(_closing(result, len(_hard(result.failures))), "bold", color))
     return "\n".join(lines) + "\n"
 
 
@@ -119,15 +122,7 @@ def _outcome(result: ApplyResult) -> str:
 
 def _closing(result: ApplyResult, failed: int) -> str:
     counts = apply_counts(
-        (
-            result.created,
-            result.verified,
-            result.replaced,
-            result.deleted,
-            result.adopted,
-            result.moved,
-            result.forgotten,
-        ),
+        (result.created, result.verified, result.replaced, result.deleted),
         result.bytes_fetched,
     )
     match _outcome(result):

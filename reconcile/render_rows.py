@@ -31,7 +31,6 @@ _FACT_COLUMNS = 22
 _VIA_WORDS = {Via.LINK: "linked from", Via.REFLINK: "cloned from", Via.COPY: "copied from"}
 _ALWAYS = ("create", "verify", "replace", "delete")
 _WHEN_SOME = ("adopt", "move", "forget")
-_PAST = {"adopt": "adopted", "move": "moved", "forget": "forgotten"}
 
 
 class Row(NamedTuple):
@@ -86,12 +85,12 @@ def summary_line(summary: Summary) -> str:
 
 
 def apply_counts(counts: Sequence[int], bytes_fetched: int) -> str:
-    """Return ``A created, … X fetched.``: created, verified, replaced, deleted, then the rest."""
-    created, verified, replaced, deleted, *rest = counts
-    words = [f"{created} created", f"{verified} verified"]
-    words += [f"{replaced} replaced", f"{deleted} deleted"]
-    words += [f"{n} {_PAST[kind]}" for kind, n in zip(_WHEN_SOME, rest, strict=True) if n]
-    return f"{', '.join(words)}. {human_bytes(bytes_fetched)} fetched."
+    """Return ``A created, V verified, R replaced, D deleted. X fetched.``, as other tools parse."""
+    created, verified, replaced, deleted = counts
+    return (
+        f"{created} created, {verified} verified, {replaced} replaced, {deleted} deleted."
+        f" {human_bytes(bytes_fetched)} fetched."
+    )
 
 
 def _blocks_by_address(blocks: Iterable[Block]) -> dict[str, str]:

@@ -47,12 +47,12 @@ def test_complete() -> None:
     )
 
 
-def test_other_counts_follow() -> None:
-    """Adopted, moved and forgotten files join the line only when there are any."""
+def test_other_counts_come_before() -> None:
+    """Adopted, moved and forgotten files have a line of their own: the frozen one stays last."""
     result = attrs.evolve(WHOLE, adopted=4, moved=5, forgotten=6, records_changed=1)
     assert render_apply(result) == (
-        "Apply complete! 2 created, 1 verified, 1 replaced, 3 deleted,"
-        " 4 adopted, 5 moved, 6 forgotten. 1.2 GiB fetched.\n1 record updated.\n"
+        "Also: 4 adopted, 5 moved, 6 forgotten, 1 record updated.\n"
+        "Apply complete! 2 created, 1 verified, 1 replaced, 3 deleted. 1.2 GiB fetched.\n"
     )
 
 

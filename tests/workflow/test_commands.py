@@ -108,7 +108,7 @@ def test_state_rm_forgets_and_touches_nothing(applied: Program) -> None:
     applied.ok("state", "rm", "a@1")
     assert applied.files() == before
     done = applied.ok("apply", "-y")
-    assert "2 adopted. 0 B fetched." in done.stdout
+    assert "Also: 2 adopted.\nApply complete! 0 created" in done.stdout
     assert applied.files() == before
 
 
