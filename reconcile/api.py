@@ -242,7 +242,13 @@ def status(model: str, variant: str | None = None, *, engine: Engine | None = No
     engine = engine or current_engine()
     word = model if variant is None else model_key(model, variant)
     try:
-        return engine.status(SelectArgs(words=(word,)))[0]
+        rows = engine.status(SelectArgs(words=(word,)))
+        if len(rows) > 1:  # a word without a variant means the default one, as in `ensure`
+            from wanrec.reconcile.engine_ensure import declared
+
+            key = declared(engine, model, variant).key
+            rows = tuple(row for row in rows if row.model == key) or rows
+        return rows[0]
     except WanrecError as error:
         if error.code is not ErrorCode.MISSING_MANIFEST:
             raise

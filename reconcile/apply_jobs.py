@@ -117,6 +117,9 @@ def agreed(job: Job, fresh: tuple[Action, ...]) -> tuple[Action, ...]:
             # Its clock moved meanwhile, perhaps by a link of ours: reading it harms nobody.
             todo.append(action)
             continue
+        if before and (before.action, action.action) == (ActionKind.FORGET, ActionKind.DELETE):
+            todo.append(before)  # seen alone, nobody says that another model wants the file
+            continue
         removes = action.action in (ActionKind.DELETE, ActionKind.FORGET)
         if before is None or (removes and before.action is not action.action):
             raise WanrecError(
@@ -127,6 +130,7 @@ def agreed(job: Job, fresh: tuple[Action, ...]) -> tuple[Action, ...]:
                 hint="wanrec plan",
             )
         # Seen alone, the model does not know of the donor that the whole plan found for it.
-        shared = before.donor is not None and action.action is ActionKind.CREATE
+        brings = action.action in (ActionKind.CREATE, ActionKind.REPLACE)
+        shared = before.donor is not None and action.donor is None and brings
         todo.append(before if shared else action)
     return tuple(todo)

@@ -151,6 +151,8 @@ class Gatherer:
                 return self._verify(action, spec)
             case ActionKind.ADOPT | ActionKind.MOVE:
                 return self._adopt(action, spec)
+            case ActionKind.REPLACE if action.donor is not None:
+                return self._adopt(action, spec)
             case ActionKind.REPLACE:
                 return self._bring(action, spec, damaged=self._final(action.path))
             case _:

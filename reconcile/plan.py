@@ -95,8 +95,10 @@ def _find(
         return
     for model in scope.wanted:
         plan_model(ctx, model, state.models.get(model.key), by_model.get(model.key), found)
+    # After `state mv` a dropped record may speak of files that a wanted model has as its own.
+    kept = {f"{m.directory}/{f.path}" for m in scope.wanted for f in m.files if scope.drops}
     for drop in scope.drops:
-        plan_drop(ctx, drop, by_model.get(drop.key, {}), found)
+        plan_drop(ctx, drop, by_model.get(drop.key, {}), found, kept)
 
 
 def _arranged(

@@ -6,6 +6,8 @@ what a record names is ever deleted, and only where a regular file lies.
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from wanrec.reconcile.actions import Action, Content
 from wanrec.reconcile.model import ActionKind, EntryKind, Reason, Selection, split_key
 from wanrec.reconcile.plan_context import NOT_FILES, Context, Findings, Records, note_drift
@@ -16,10 +18,13 @@ from wanrec.state.model import FileRecord, State
 __all__ = ["let_go", "plan_drop", "plan_refresh"]
 
 
-def plan_drop(ctx: Context, drop: Drop, records: Records, found: Findings) -> None:
-    """Let go of every recorded file of a dropped model."""
+def plan_drop(
+    ctx: Context, drop: Drop, records: Records, found: Findings, kept: Container[str] = ()
+) -> None:
+    """Let go of every recorded file of a dropped model; delete none that lies at a `kept` path."""
     for path, record in records.items():
-        let_go(ctx, drop.key, path, record, drop.reason, drop.delete, found)
+        delete = drop.delete and record.path not in kept
+        let_go(ctx, drop.key, path, record, drop.reason, delete, found)
 
 
 def let_go(

@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Container
 
 from wanrec.reconcile.actions import ModelStatus, Status
-from wanrec.reconcile.model import Desired, DesiredModel, EntryKind, FileFact, FileSpec, Observed
+from wanrec.reconcile.model import (
+    Desired,
+    DesiredModel,
+    EntryKind,
+    FileFact,
+    FileSpec,
+    Observed,
+    Presence,
+)
 from wanrec.state.model import FileRecord, State
 
 __all__ = ["model_status"]
@@ -25,15 +33,17 @@ def model_status(
 ) -> tuple[ModelStatus, ...]:
     """Return a row for each selected model, in the order of `desired`.
 
-    Variants that are not installed appear only when the state knows them. `bytes_needed` are the
+    Variants that are not installed appear only when the state knows them, or when nothing else was
+    selected. `bytes_needed` are the
     bytes a source must still deliver (staged ones are not counted), `path` is the model directory
     relative to the root. Missing optional files do not count. Models of a live run (`busy`, or
     named by `observed`) are VERIFYING.
     """
+    chosen = [model for model in desired.models if desired.selection.has_model(model.key)]
+    shown = [model for model in chosen if model.installed or model.key in state.models]
     return tuple(
         _row(model, state, observed, model.key in busy or model.key in observed.busy)
-        for model in desired.models
-        if desired.selection.has_model(model.key) and (model.installed or model.key in state.models)
+        for model in shown or (chosen if desired.selection.keys is not None else ())
     )
 
 
@@ -64,7 +74,7 @@ def _row(model: DesiredModel, state: State, observed: Observed, busy: bool) -> M
         bytes_present=present,
         missing_files=tuple(missing),
         last_verified=min(stamps, default=None),
-        presence=model.presence.value,
+        presence=(model.presence if model.installed else Presence.ON_DEMAND).value,
         pinned=record_of_model.pinned if record_of_model else False,
         protect=record_of_model.protect if record_of_model else model.protect,
     )

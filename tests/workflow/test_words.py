@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from support.program import Program
-from support.small import declare
+from support.small import declare, spec_text
 
 from wanrec import Engine
+from wanrec import status as wanrec_status
 
 FILES = {"vae/config.txt": b"{}", "w.txt": b"weights"}
 
@@ -91,3 +92,39 @@ def test_no_age_is_young_enough(applied: Program) -> None:
     """`drift --max-age 0` doubts every file, like any other age that all of them have passed."""
     report = applied.ok("drift", "--max-age", "0", "--rehash-budget", "0", "--format", "json")
     assert len(report.json()["suspects"]) == 3
+
+
+def test_moved_record_does_not_delete_the_wanted_model(applied: Program) -> None:
+    """`state mv` without the spec's new name: the next apply takes the files back, all of them."""
+    applied.ok("state", "mv", "b@1", "c@1")
+    applied.ok("apply", "-y")
+    assert "test/b@1/b.txt" in applied.files()
+    assert applied.ok("plan").stdout == "No changes. Disk matches the specs.\n"
+    assert "c@1" not in applied.ok("state", "list").stdout
+
+
+def test_replacement_is_linked_as_planned(applied: Program) -> None:
+    """A replace that names a donor fetches nothing and shares the donor's inode."""
+    applied.write("mirror/d@1/b.txt", b"b")
+    applied.write("specs/more.toml", spec_text({"d@1": {"b.txt": b"b"}}))
+    other = applied.root / "test/d@1/b.txt"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"?")
+    done = applied.ok("apply", "-y", "--allow-foreign").stdout
+    assert "1 replaced, 0 deleted. 0 B fetched." in done
+    assert other.stat().st_ino == (applied.root / "test/b@1/b.txt").stat().st_ino
+
+
+def test_status_answers_for_the_default_variant(
+    applied: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`status(ID)` speaks of the variant that `ensure(ID)` would bring, whatever else is there."""
+    monkeypatch.chdir(applied.project)
+    monkeypatch.setenv("MODELS_ROOT", str(applied.root))
+    engine = Engine.from_config()
+    absent = wanrec_status("a@1", "bf16", engine=engine)
+    assert (absent.model, absent.state) == ("a@1[bf16]", "NOT_PRESENT")
+    engine.ensure("a@1", "bf16")
+    assert wanrec_status("a@1", engine=engine).model == "a@1[fp16]"
+    other = wanrec_status("a@1", "bf16", engine=engine)
+    assert (other.model, other.state, other.presence) == ("a@1[bf16]", "COMPLETE", "on-demand")
