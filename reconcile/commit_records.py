@@ -1,4 +1,4 @@
-"""What the state will say of a model after a commit, and which bytes are still ours to remove.
+"""What a commit puts where, what the state will say of it, which bytes are ours to remove.
 
 In: old records, what was gathered, the stat identities of the files as they now lie. Out: new
 records. Reads bytes only to tell a user's file from ours; writes nothing.
@@ -18,11 +18,18 @@ from wanrec.reconcile.errors import WanrecError
 from wanrec.reconcile.gather import Gathered
 from wanrec.reconcile.model import ActionKind, Assurance, DesiredModel, EntryKind, FileFact
 from wanrec.reconcile.plan_scope import record_of
-from wanrec.reconcile.stage import same_identity
+from wanrec.reconcile.stage import Placement, same_identity
 from wanrec.reconcile.trust import is_trusted
 from wanrec.state.model import FileRecord, ModelRecord
 
-__all__ = ["found_in_place", "incomplete", "next_record", "not_ours", "records_of"]
+__all__ = [
+    "found_in_place",
+    "incomplete",
+    "next_record",
+    "not_ours",
+    "placements_of",
+    "records_of",
+]
 
 
 def next_record(
@@ -178,3 +185,47 @@ def _still_ours(root: Root, name: str, record: FileRecord, fact: FileFact) -> bo
     finally:
         os.close(fd)
     return digest == record.sha256
+
+
+def placements_of(
+    root: Root,
+    tree: str,
+    kept: Mapping[str, FileRecord],
+    gathered: Mapping[str, Gathered],
+) -> list[Placement]:
+    """Say where each file of the next directory comes from: gathered bytes, else the old file."""
+    placements = []
+    taken: dict[str, str] = {}
+    for path in sorted(gathered, key=lambda p: (not gathered[p].take, p)):
+        got = gathered[path]
+        again = taken.get(got.origin)
+        if again is None and got.take:
+            taken[got.origin] = f"{tree}/{path}"
+        placements.append(
+            Placement(
+                path=path,
+                origin=again or got.origin,
+                take=got.take and again is None,
+                identity=None if again else got.identity,
+                sha256=got.sha256,
+                shared=again is not None or _shares(got),
+            )
+        )
+    for path, record in kept.items():
+        fact = None if path in gathered else root.stat(record.path)
+        if fact is not None and fact.kind is EntryKind.FILE:
+            placements.append(
+                Placement(
+                    path=path,
+                    origin=record.path,
+                    take=False,
+                    identity=fact,
+                    sha256=record.sha256,
+                )
+            )
+    return placements
+
+
+def _shares(got: Gathered) -> bool:
+    """True when the bytes belong to another file that stays."""
+    return not (got.take or got.in_place or got.kind is ActionKind.MOVE)

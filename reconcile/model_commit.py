@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor as Pool
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -21,11 +21,13 @@ from wanrec.reconcile.commit_records import (
     incomplete,
     next_record,
     not_ours,
+    placements_of,
     records_of,
 )
 from wanrec.reconcile.disk import Root
-from wanrec.reconcile.errors import ErrorCode, WanrecError
+from wanrec.reconcile.errors import WanrecError
 from wanrec.reconcile.gather import Gathered, Gatherer
+from wanrec.reconcile.gather_model import gather_model
 from wanrec.reconcile.model import (
     ActionKind,
     DesiredModel,
@@ -38,7 +40,6 @@ from wanrec.reconcile.stage import (
     TREES,
     IdentityLog,
     Modes,
-    Placement,
     Retired,
     build_tree,
     move_foreign_back,
@@ -56,9 +57,8 @@ from wanrec.state.runs import Run
 
 __all__ = ["Committed", "Committer"]
 
-_SMALL = 256 * 1024
-_BATCH = 8
 _FLUSHERS = 16
+_FLUSH_BATCH = 8
 
 
 @attrs.frozen(kw_only=True)
@@ -123,7 +123,7 @@ class Committer:
     ) -> Committed:
         """Bring one wanted model to what its actions say, whole or not at all."""
         actions = tuple(actions)
-        gathered, failures = self._gather(actions, gatherer, on_done)
+        gathered, failures = gather_model(self._files, actions, gatherer, on_done)
         fatal = [failure for failure in failures if not failure.optional]
         warnings = [
             f"{f.address}: optional, left out: {f.error.summary}" for f in failures if f.optional
@@ -248,50 +248,6 @@ class Committer:
         files = recorded if kept else {}
         self._run.append_commit(ModelCommit(key=key, model=kept, files=files))
 
-    def _gather(
-        self,
-        actions: tuple[Action, ...],
-        gatherer: Gatherer,
-        on_done: Callable[[Action, Gathered | WanrecError], None],
-    ) -> tuple[dict[str, Gathered], list[Failure]]:
-        wanted = [a for a in actions if a.action not in (ActionKind.DELETE, ActionKind.FORGET)]
-        inside = {a.address for a in wanted}
-        # A file whose donor is part of this same commit takes its bytes from the staged donor.
-        first = [a for a in wanted if a.donor not in inside or a.action is ActionKind.MOVE]
-        gathered: dict[str, Gathered] = {}
-        failures: list[Failure] = []
-
-        def settle(action: Action, result: Gathered | WanrecError) -> None:
-            on_done(action, result)
-            if isinstance(result, WanrecError):
-                failures.append(
-                    Failure(address=action.address, error=result, optional=action.optional)
-                )
-            else:
-                gathered[action.path] = result
-
-        for batch, future in [
-            (batch, self._files.submit(_attempt_all, gatherer, batch)) for batch in _batches(first)
-        ]:
-            for action, result in zip(batch, future.result(), strict=True):
-                settle(action, result)
-        by_sha = {g.sha256: g for g in gathered.values()}
-        begun = {action.address for action in first}
-        for action in wanted:
-            if action.address in begun:
-                continue
-            donor = by_sha.get(action.sha256 or "")
-            if donor is None:
-                settle(action, _attempt(gatherer, attrs.evolve(action, donor=None)))
-            else:
-                settle(
-                    action,
-                    attrs.evolve(
-                        donor, path=action.path, in_place=False, take=False, bytes_fetched=0
-                    ),
-                )
-        return gathered, failures
-
     def _keep_verified(
         self,
         model: DesiredModel,
@@ -328,7 +284,7 @@ class Committer:
         spared: frozenset[str],
     ) -> None:
         tree = self._new_tree()
-        placements = self._placements(model, tree, kept, gathered)
+        placements = placements_of(self._root, tree, kept, gathered)
         try:
             build_tree(self._root, tree, placements, self._modes, self._log)
             self._sync(tree, {p.path for p in placements if p.path in gathered})
@@ -358,48 +314,10 @@ class Committer:
         with contextlib.suppress(WanrecError):
             purge(self._root, tree, lambda path, fact: True, self._log)
 
-    def _placements(
-        self,
-        model: DesiredModel,
-        tree: str,
-        kept: Mapping[str, FileRecord],
-        gathered: Mapping[str, Gathered],
-    ) -> list[Placement]:
-        placements = []
-        taken: dict[str, str] = {}
-        for path in sorted(gathered, key=lambda p: (not gathered[p].take, p)):
-            got = gathered[path]
-            again = taken.get(got.origin)
-            if again is None and got.take:
-                taken[got.origin] = f"{tree}/{path}"
-            placements.append(
-                Placement(
-                    path=path,
-                    origin=again or got.origin,
-                    take=got.take and again is None,
-                    identity=None if again else got.identity,
-                    sha256=got.sha256,
-                    shared=again is not None or _shares(got),
-                )
-            )
-        for path, record in kept.items():
-            fact = None if path in gathered else self._root.stat(record.path)
-            if fact is not None and fact.kind is EntryKind.FILE:
-                placements.append(
-                    Placement(
-                        path=path,
-                        origin=record.path,
-                        take=False,
-                        identity=fact,
-                        sha256=record.sha256,
-                    )
-                )
-        return placements
-
     def _sync(self, tree: str, new: set[str]) -> None:
         files = sorted(f"{tree}/{path}" for path in new)
         with self._root.held(*parents_of(tree, new)[:MOST_HELD]):
-            batches = [files[at : at + _BATCH] for at in range(0, len(files), _BATCH)]
+            batches = [files[at : at + _FLUSH_BATCH] for at in range(0, len(files), _FLUSH_BATCH)]
             # The device orders many flushes better than few, and waiting for it takes no core.
             with ThreadPoolExecutor(min(_FLUSHERS, max(1, len(batches)))) as pool:
                 for future in [pool.submit(self._flush, batch) for batch in batches]:
@@ -466,38 +384,3 @@ class Committer:
 
     def _new_tree(self) -> str:
         return f"{TREES}/{self._run.run_id}-{next(self._trees)}"
-
-
-def _batches(actions: list[Action]) -> Iterator[list[Action]]:
-    """Small files a few at a time, because handing one over costs as much as bringing it."""
-    batch: list[Action] = []
-    for action in actions:
-        if action.size is None or action.size > _SMALL:
-            yield [action]
-            continue
-        batch.append(action)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _attempt_all(gatherer: Gatherer, actions: Iterable[Action]) -> list[Gathered | WanrecError]:
-    return [_attempt(gatherer, action) for action in actions]
-
-
-def _attempt(gatherer: Gatherer, action: Action) -> Gathered | WanrecError:
-    try:
-        return gatherer.gather(action)
-    except WanrecError as error:
-        return error
-    except OSError as error:
-        return WanrecError(
-            ErrorCode.FILESYSTEM_ERROR, str(error), address=action.address, detail=repr(error)
-        )
-
-
-def _shares(got: Gathered) -> bool:
-    """True when the bytes belong to another file that stays."""
-    return not (got.take or got.in_place or got.kind is ActionKind.MOVE)
