@@ -154,7 +154,7 @@ class Committer:
             self._commit(model, old, records)
         return Committed(
             gathered=gathered,
-            deleted=tuple(drop),
+            deleted=tuple(path for path in drop if path not in spared),
             forgotten=tuple(forget),
             failures=tuple(failures),
             warnings=tuple(warnings),
@@ -182,7 +182,7 @@ class Committer:
                 self._remove(key, old.directory, commit, mine)
         self._run.append_commit(commit)
         return Committed(
-            deleted=tuple(drop),
+            deleted=tuple(path for path in drop if path not in spared),
             forgotten=forget,
             warnings=tuple(f"{key}::{p} is not what wanrec put there: kept" for p in spared),
         )

@@ -184,3 +184,17 @@ def test_refresh_only_keeps_the_records_of_a_dropped_block(project: Program) -> 
         os.utime(project.root / HOME / path)
     project.ok("apply", "--refresh-only", "-y")
     assert project.ok("plan", "--format", "json").json()["summary"]["delete"] == len(FILES)
+
+
+def test_what_is_kept_is_not_counted_as_deleted(project: Program) -> None:
+    """A file whose bytes are the user's own now survives its delete, and the line says so."""
+    other = mirror(project, "other", FILES)
+    project.write("specs/other.toml", spec_text({"other@1.0.0": declare(FILES, other)}))
+    project.ok("apply", "-y")
+    own = project.root / HOME / "config.json"
+    own.chmod(0o644)
+    own.write_bytes(b'{"a": 9}\n')
+    (project.project / "specs/tiny.toml").unlink()
+    done = project.ok("apply", "-y")
+    assert ", 2 deleted. " in done.stdout.splitlines()[-1]
+    assert own.read_bytes() == b'{"a": 9}\n'
