@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import stat as stat_
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection, Container
 from typing import TYPE_CHECKING
 
 from wanrec.reconcile.disk_paths import fact_of
@@ -39,7 +39,7 @@ def run_drift(
     root: Tree,
     state: State,
     *,
-    busy: Container[str] = frozenset(),
+    busy: Collection[str] = frozenset(),
     deep: bool = False,
     rehash_budget: int | None = DEFAULT_REHASH_BUDGET,
     ignore: Callable[[str], bool] | None = None,
@@ -48,6 +48,7 @@ def run_drift(
     now_ns: int = 0,
     threads: int = 2,
     pace: Pace | None = None,
+    record_parts: bool = False,
 ) -> DriftReport:
     """Compare the disk with the state.
 
@@ -62,11 +63,13 @@ def run_drift(
         max_age_s: records verified longer ago are doubtful.
         now_ns: the present, for `max_age_s`.
         threads: for hashing.
+        record_parts: with `deep`: write down the parts of big files under `.wanrec/cache`.
         pace: with `deep`: which files to hash first and when to stop.
     """
     oldest = 0 if max_age_s is None else now_ns - int(max_age_s * 1_000_000_000)
     scope = _Scope(state, busy, ignore, only)
     look = _Look(root, deep, oldest)
+    look.record_parts = record_parts
     foreign = look.at(scope)
     if deep and pace is not None:
         look.decide_in_time(pace, threads)
@@ -76,7 +79,8 @@ def run_drift(
         checked=scope.checked,
         items=tuple(look.items()),
         suspects=tuple(sorted(look.suspects)),
-        busy=tuple(sorted(scope.busy)),
+        # A model that a live run brings for the first time has no record yet, and is busy too.
+        busy=tuple(sorted(key for key in {*busy} if only is None or key in only)),
         unreadable=tuple(sorted(look.unreadable)),
         foreign=tuple(sorted(foreign)),
         ignored=scope.ignored,
@@ -150,6 +154,7 @@ class _Look:
         self.root = root
         self.deep = deep
         self.oldest = oldest
+        self.record_parts = False
         self.found: list[tuple[str, FileRecord, DriftKind, FileFact | None]] = []
         self.doubtful: list[tuple[str, FileRecord, os.stat_result]] = []
         self.unreadable: list[tuple[str, str]] = []
@@ -269,6 +274,7 @@ class _Look:
             [(inodes[inode][0][1].path, inode[2], facts[inode].size) for inode in chosen],
             threads=threads,
             deep=self.deep,
+            record=self.record_parts,
         )
         for inode, result in zip(chosen, results, strict=True):
             if isinstance(result, Read):

@@ -2,7 +2,8 @@
 
 A deep check goes by the parts of a big file where a record of them is there, several at a time;
 only a file with a bad part is then read whole, because only its sha256 decides. Big files without
-a record are digested in parts while their sha256 is computed, for the next time.
+a record are digested in parts while their sha256 is computed, for the next time, where the caller
+allows that to be written down.
 """
 
 from __future__ import annotations
@@ -32,15 +33,18 @@ class Read(NamedTuple):
 
 
 def read_all(
-    root: Tree, files: Sequence[_File], *, threads: int, deep: bool
+    root: Tree, files: Sequence[_File], *, threads: int, deep: bool, record: bool
 ) -> list[Read | Exception]:
-    """Read files and return, in their order, what they are or why they cannot be read."""
+    """Read files and return, in their order, what they are or why they cannot be read.
+
+    Nothing is written unless `record` asks for the parts of right files to be remembered.
+    """
     results: dict[int, Read | Exception] = {}
     suspected: dict[int, tuple[tuple[int, int], ...]] = {}
     if deep:
         suspected = _by_parts(root, files, max(threads, os.cpu_count() or 1), results)
     rest = [n for n in range(len(files)) if n not in results]
-    fresh = _hashers(files, [n for n in rest if n not in suspected]) if deep else {}
+    fresh = _hashers(files, [n for n in rest if n not in suspected]) if deep and record else {}
     hashed = hash_many(
         [files[n][0] for n in rest],
         root.open_read,
@@ -56,7 +60,8 @@ def read_all(
         if result != files[n][1:]:
             continue
         if n in suspected:  # the whole is right, so the record of its parts is not
-            forget(root, files[n][1])
+            if record:
+                forget(root, files[n][1])
         elif n in fresh:
             remember(root, fresh[n].finish(result[0]))
     return [results[n] for n in range(len(files))]

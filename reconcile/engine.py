@@ -145,6 +145,7 @@ class Engine(Workbench):
                 now_ns=self.now(),
                 threads=self.settings.parallelism,
                 pace=pace,
+                record_parts=request.record_parts,
             )
             if pace is not None:
                 pace.save(root, view.state.files)

@@ -56,3 +56,5 @@ class DriftRequest:
     max_age_s: float | None = None
     budget_s: float | None = None
     """With `deep`: hash for so long, oldest first; the next run goes on there."""
+    record_parts: bool = False
+    """With `deep`: note the parts of big files in the cache; else a drift run writes nothing."""

@@ -115,6 +115,9 @@ def _origins(session: Session, ids: list[str]) -> dict[str, tuple[str, ...]]:
     "--budget", metavar="TIME", help="With --deep: hash for so long, oldest first; then go on."
 )
 @click.option(
+    "--record-parts", is_flag=True, help="With --deep: note the parts of big files in the cache."
+)
+@click.option(
     "--fail-on",
     multiple=True,
     type=click.Choice(["missing", "size", "content", "type", "suspect", "foreign"]),
@@ -231,6 +234,7 @@ def _drift_request(options: dict[str, Any]) -> DriftRequest:
     return DriftRequest(
         select=select,
         deep=options["deep"],
+        record_parts=options["record_parts"],
         ignore=options["ignore"],
         max_age_s=_seconds("--max-age", options["max_age"]),
         budget_s=_seconds("--budget", options["budget"]),

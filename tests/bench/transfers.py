@@ -116,7 +116,7 @@ def parts(bench: Bench) -> Iterator[Row]:
     }.items():
         tree = bench.tree(f"parts-{name[0]}", shape).settled()
         shutil.rmtree(tree.source)
-        ours = Command(tree.command("drift", "--deep"), tree.project)
+        ours = Command(tree.command("drift", "--deep", "--record-parts"), tree.project)
         peer = "two-thread hashlib", peers.hash_pass(tree.root)
         yield from bench.row(f"drift --deep by parts, {name}", ours, peer, 0.5, _MEMORY_MIB)
         shutil.rmtree(tree.place)

@@ -67,7 +67,7 @@ def test_a_flipped_byte_costs_its_part(wanrec: Program, content: bytes) -> None:
         server.on(f"/m/{NAME}", serve_ranges(content))
         declared(wanrec, content, f"{server.url}/m")
         wanrec.ok("apply", "-y")
-        wanrec.ok("drift", "--deep")
+        wanrec.ok("drift", "--deep", "--record-parts")
         sent = server.sent[f"/m/{NAME}"]
         file = damage(wanrec, 100 * MIB + 7)
         done = wanrec.run("drift", "--deep", "--format", "json")
@@ -76,7 +76,7 @@ def test_a_flipped_byte_costs_its_part(wanrec: Program, content: bytes) -> None:
         wanrec.ok("apply", "-y")
         assert PART <= server.sent[f"/m/{NAME}"] - sent <= 2 * PART
     assert file.read_bytes() == content
-    wanrec.ok("drift", "--deep")
+    wanrec.ok("drift", "--deep", "--record-parts")
 
 
 def test_a_local_source_is_read_only_where_it_must(wanrec: Program, less: bytes) -> None:
@@ -84,7 +84,7 @@ def test_a_local_source_is_read_only_where_it_must(wanrec: Program, less: bytes)
     wanrec.write(f"mirror/{NAME}", less)
     declared(wanrec, less, "local://../mirror")
     wanrec.ok("apply", "-y")
-    wanrec.ok("drift", "--deep")
+    wanrec.ok("drift", "--deep", "--record-parts")
     file = damage(wanrec, 0, len(less) - 1)
     lines = wanrec.ok("apply", "-y", "--format", "json").stdout.splitlines()
     summary = json.loads(lines[-1])
@@ -99,7 +99,7 @@ def test_a_truncated_file_keeps_its_beginning(wanrec: Program, less: bytes) -> N
         server.on(f"/m/{NAME}", serve_ranges(less))
         declared(wanrec, less, f"{server.url}/m")
         wanrec.ok("apply", "-y")
-        wanrec.ok("drift", "--deep")
+        wanrec.ok("drift", "--deep", "--record-parts")
         sent = server.sent[f"/m/{NAME}"]
         file = damage(wanrec)
         os.truncate(file, len(less) - 20 * MIB)
