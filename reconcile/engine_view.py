@@ -56,6 +56,13 @@ def open_store(settings: Settings, now: Callable[[], int]) -> StateStore:
             f"no state store for {place.partition('://')[0]}://",
             hint="give a path, or leave --state out to keep the state under the root",
         )
+    if place is not None and not Path(place).parent.is_dir():
+        raise WanrecError(
+            ErrorCode.INVALID_CONFIG,
+            "the folder of the state file does not exist",
+            where=place,
+            hint=f"mkdir -p {Path(place).parent}",
+        )
     return FileStore(
         settings.require_root(),
         Path(place) if place is not None else None,

@@ -322,8 +322,7 @@ class Gatherer:
         self._root.unlink(staged)
         raise WanrecError(
             fault.code,
-            f"{spec.path}: {fault.message}",
-            where=spec.path,
+            fault.message,
             hint=(
                 'set allow_pickle = "reason" on the file, if you trust it'
                 if fault.code is ErrorCode.POLICY_DENIED

@@ -109,7 +109,13 @@ class Sinks:
 
     def refused(self, error: WanrecError) -> None:
         """The whole run failed: the last event says so."""
-        self._tell(EventKind.SUMMARY, outcome="failed", error=error.to_dict(), failed=[])
+        self._tell(
+            EventKind.SUMMARY,
+            format_version=1,
+            outcome="failed",
+            error=error.to_dict(),
+            failed=[],
+        )
         if self._as_json:
             self._session.format = "text"  # the error document is part of the summary
 

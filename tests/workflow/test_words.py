@@ -128,3 +128,12 @@ def test_status_answers_for_the_default_variant(
     assert wanrec_status("a@1", engine=engine).model == "a@1[fp16]"
     other = wanrec_status("a@1", "bf16", engine=engine)
     assert (other.model, other.state, other.presence) == ("a@1[bf16]", "COMPLETE", "on-demand")
+
+
+def test_state_needs_its_folder(applied: Program) -> None:
+    """A `--state` in a folder that is not there is refused before anything is fetched."""
+    place = applied.project / "nowhere" / "state.json"
+    for command in ("plan", "apply", "drift"):
+        refused = applied.run(command, "--state", str(place))
+        assert refused.exit == 3
+        assert "INVALID_CONFIG" in refused.stderr
