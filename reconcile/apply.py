@@ -18,7 +18,7 @@ import attrs
 from wanrec.providers.base import ProviderContext
 from wanrec.providers.parts import PARTIAL_DIR
 from wanrec.reconcile.actions import Action, ApplyResult, Failure, Plan
-from wanrec.reconcile.apply_jobs import Job, agreed, jobs_of, stays
+from wanrec.reconcile.apply_jobs import Job, agreed, jobs_of, refuse_occupied, stays
 from wanrec.reconcile.apply_tally import Tally
 from wanrec.reconcile.desired_expand import source_for
 from wanrec.reconcile.disk import Root
@@ -209,6 +209,7 @@ class Applier:
             self._run.append_busy(job.key)
             self._hold_folders()
             fresh = self._replan(job.key)
+            refuse_occupied(fresh.plan, job.key)
             todo = agreed(job, fresh.plan.actions)
             old, recorded = fresh.old, fresh.recorded
             model = self._models.get(job.key)

@@ -15,7 +15,9 @@ from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.model import ActionKind, DesiredModel, split_key
 from wanrec.state.model import FileRecord
 
-__all__ = ["Job", "agreed", "jobs_of", "stays"]
+__all__ = ["Job", "agreed", "jobs_of", "refuse_occupied", "stays"]
+
+_ON_THE_DISK = (ErrorCode.FOREIGN_FILE, ErrorCode.UNSAFE_PATH)
 
 
 @attrs.frozen(kw_only=True)
@@ -95,6 +97,19 @@ def stays(recorded: Mapping[str, FileRecord], actions: Iterable[Action]) -> bool
         else:
             left.add(action.path)
     return bool(left)
+
+
+def refuse_occupied(plan: Plan, key: str | None = None) -> None:
+    """Refuse what has come to lie at a wanted path since the plan was made.
+
+    Other reasons to block (budgets, protection) are judged on the whole plan, before it is begun.
+
+    Raises:
+        WanrecError: FOREIGN_FILE or UNSAFE_PATH; with `key` for that model's paths only.
+    """
+    for block in plan.blocked:
+        if block.code in _ON_THE_DISK and key in (None, (block.address or "").partition("::")[0]):
+            raise WanrecError(block.code, block.message, address=block.address, hint=block.hint)
 
 
 def agreed(job: Job, fresh: tuple[Action, ...]) -> tuple[Action, ...]:

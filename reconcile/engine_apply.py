@@ -18,6 +18,7 @@ from wanrec.providers.limits import Limits
 from wanrec.providers.transfer import Fetcher
 from wanrec.reconcile.actions import ApplyResult, Failure, Plan
 from wanrec.reconcile.apply import Applier, Fresh
+from wanrec.reconcile.apply_jobs import refuse_occupied
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.disk_errors import translate_os_error
 from wanrec.reconcile.engine_begin import (
@@ -109,6 +110,7 @@ class ApplySession:
                 options = attrs.evolve(saved.options, replace=frozenset())
                 saved = attrs.evolve(saved, options=options)
             fresh = self._replan(root, store, saved, desired)
+            refuse_occupied(fresh)
             _refuse_unplanned(saved, fresh)
             if not fresh.actions and not fresh.records:
                 release(self._engine, root, store, self._operation)

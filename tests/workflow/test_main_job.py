@@ -198,3 +198,17 @@ def test_what_is_kept_is_not_counted_as_deleted(project: Program) -> None:
     done = project.ok("apply", "-y")
     assert ", 2 deleted. " in done.stdout.splitlines()[-1]
     assert own.read_bytes() == b'{"a": 9}\n'
+
+
+def test_a_foreign_file_that_came_after_the_plan_is_not_passed_over(project: Program) -> None:
+    """Each target is checked again before acting: what lies there now is refused, not skipped."""
+    project.ok("plan", "--out", "p.wanplan")
+    own = project.root / HOME / "config.json"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"mine\n")
+    for _ in range(2):
+        refused = project.run("apply", "p.wanplan")
+        assert (refused.exit, "Error[FOREIGN_FILE]" in refused.stderr) == (3, True)
+    assert own.read_bytes() == b"mine\n"
+    own.unlink()
+    assert "Apply complete! 3 created" in project.ok("apply", "p.wanplan").stdout
