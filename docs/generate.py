@@ -80,7 +80,7 @@ SETTING_MEANINGS = {
     "link_mode": "how equal bytes are shared: `auto`, `hardlink`, `reflink` or `copy`",
     "marks": "the closed list of marks; open when not set",
     "log_format": "`text` or `json` messages on stderr",
-    "plugins": "modules to load as plug-ins, `no:NAME` to leave one out, `no:auto` (or false) for no"
+    "plugins": "modules to load as plug-ins, `no:NAME` to leave one out, `no:auto` (or false): no"
     " installed ones; see [plug-ins](plugins.md)",
 }
 """What each setting does."""

@@ -14,6 +14,7 @@ import attrs
 from wanrec.reconcile.collect import FoundSpecs, digests, find_specs, load
 from wanrec.reconcile.engine_hooks import spec_reader
 from wanrec.reconcile.engine_last_failed import expanded
+from wanrec.reconcile.errors import Fault, FaultGroup, WanrecError
 from wanrec.reconcile.model import Desired
 from wanrec.reconcile.select_args import SelectArgs
 from wanrec.reconcile.settings import Settings
@@ -76,7 +77,31 @@ def _collect(settings: Settings, select: SelectArgs, cwd: Path) -> Desired:
     found = _find(settings, select, cwd)
     if settings.marks is not None:
         select = attrs.evolve(select, declared_marks=settings.marks)
-    return build(load(settings.project_dir, found, spec_reader(settings)), select)
+    desired = build(load(settings.project_dir, found, spec_reader(settings)), select)
+    _check_sources(desired)
+    return desired
+
+
+def _check_sources(desired: Desired) -> None:
+    """Refuse source URLs that no provider could ever be asked for, before anything is touched.
+
+    Raises:
+        FaultGroup: every such URL.
+    """
+    from wanrec.providers.source_url import parse_source
+
+    faults: dict[tuple[str, str, str], Fault] = {}
+    for model in desired.models:
+        for url in model.sources:
+            try:
+                parse_source(url)
+            except WanrecError as error:
+                at = f'models."{model.id}".sources'
+                faults[model.spec, model.id, url] = Fault(
+                    model.spec, None, error.summary, at, error.code
+                )
+    if faults:
+        raise FaultGroup(faults.values())
 
 
 def _find(settings: Settings, select: SelectArgs, cwd: Path) -> FoundSpecs:

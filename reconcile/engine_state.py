@@ -78,9 +78,7 @@ def remove_record(store: StateStore, project: str, model: str) -> None:
         run.fold()
 
 
-def set_pinned(
-    store: StateStore, project: str, model: str, pinned: bool, timeout_s: float
-) -> str:
+def set_pinned(store: StateStore, project: str, model: str, pinned: bool, timeout_s: float) -> str:
     """Pin or unpin a model under its lock; returns its key.
 
     Raises:

@@ -159,7 +159,7 @@ class Plugins:
             thing = _import(plugin.target)
             self._manager.register(thing, plugin.name)
             self._manager.check_pending()
-        except Exception as error:  # noqa: BLE001 - foreign code; it is named and refused
+        except Exception as error:  # foreign code: it is named and refused
             problem = _said(error)
             if strict:
                 raise WanrecError(

@@ -9,7 +9,7 @@ without actions loads no graph library.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from wanrec.reconcile.actions import (
     Action,
@@ -18,14 +18,29 @@ from wanrec.reconcile.actions import (
     RecordChange,
     Summary,
 )
-from wanrec.reconcile.model import Desired, Observed, Via
+from wanrec.reconcile.model import (
+    Desired,
+    DesiredModel,
+    EntryKind,
+    FileFact,
+    Observed,
+    Presence,
+    Via,
+)
 from wanrec.reconcile.plan_checks import check_request, ordered_blocks, plan_blocks
 from wanrec.reconcile.plan_context import Context, Findings
 from wanrec.reconcile.plan_drops import plan_drop, plan_refresh
 from wanrec.reconcile.plan_files import plan_model
-from wanrec.reconcile.plan_scope import Scope, make_scope, record_after, record_changes, record_of
+from wanrec.reconcile.plan_scope import (
+    Scope,
+    make_scope,
+    presence_of,
+    record_after,
+    record_changes,
+    record_of,
+)
 from wanrec.reconcile.trust import verified_ns
-from wanrec.state.model import State, files_by_model
+from wanrec.state.model import FileRecord, State, files_by_model
 
 __all__ = ["make_plan", "record_after", "record_of"]
 
@@ -93,12 +108,33 @@ def _find(
     if options.refresh_only:
         plan_refresh(ctx, state, by_model, found)
         return
+    needed = {key for model in scope.wanted for key in model.requires} | options.ensure
     for model in scope.wanted:
+        records = by_model.get(model.key)
+        if not options.state_only and _evicted_by_hand(model, records, needed, observed):
+            continue
         plan_model(ctx, model, state.models.get(model.key), by_model.get(model.key), found)
     # After `state mv` a dropped record may speak of files that a wanted model has as its own.
     kept = {f"{m.directory}/{f.path}" for m in scope.wanted for f in m.files if scope.drops}
     for drop in scope.drops:
         plan_drop(ctx, drop, by_model.get(drop.key, {}), found, kept)
+
+
+def _evicted_by_hand(
+    model: DesiredModel,
+    records: Mapping[str, FileRecord] | None,
+    needed: Collection[str],
+    observed: Observed,
+) -> bool:
+    """True for an on-demand model of which nothing is left: absent is what nobody asked for."""
+    if presence_of(model) is Presence.REQUIRED or model.key in needed or not records:
+        return False
+    addresses = (f"{model.key}::{path}" for path in records)
+    return all(_absent(observed.facts.get(address)) for address in addresses)
+
+
+def _absent(fact: FileFact | None) -> bool:
+    return fact is None or fact.kind is EntryKind.MISSING
 
 
 def _arranged(

@@ -40,8 +40,12 @@ def share(
     donors = _recorded_donors(wanted, _unfit_donors(ordered, delete_first), state.files, facts)
     acting = {action.address for action in ordered if action.action is not ActionKind.DELETE}
     shared = []
+    sizes = {address: record.size for address, record in state.files.items()}
+    sizes |= {action.address: action.size for action in ordered if action.size is not None}
     for action in ordered:
         donor = donors.get(action.sha256 or "")
+        if donor is not None and action.size not in (None, sizes.get(donor, action.size)):
+            donor = None  # no bytes have this hash and this size: the sources will say so
         if not _fetches(action):
             shared.append(action)
         elif donor is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from typing import Any
 
 import tomli_w
@@ -148,7 +149,7 @@ def test_requirements_come_first_and_along(wanrec: Program) -> None:
 
 def test_an_on_demand_model_waits_for_ensure(wanrec: Program) -> None:
     """Absent on-demand: no action. Ensured: kept and repaired. Block dropped: deleted."""
-    files = {"a.txt": b"a" * 10}
+    files = {"a.txt": b"a" * 10, "b.txt": b"b"}
     here = declare(files, mirror(wanrec, "m", files), presence="on-demand")
     other = declare({"o": b"o"}, mirror(wanrec, "o", {"o": b"o"}))
     wanrec.write("specs/m.toml", spec_text({"m@1": here, "o@1": other}))
@@ -160,8 +161,33 @@ def test_an_on_demand_model_waits_for_ensure(wanrec: Program) -> None:
     assert actions(wanrec) == {"m@1::a.txt": "create"}
     settle(wanrec)
     wanrec.write("specs/m.toml", spec_text({"o@1": other}))
-    assert actions(wanrec) == {"m@1::a.txt": "delete"}
+    assert actions(wanrec) == {"m@1::a.txt": "delete", "m@1::b.txt": "delete"}
     settle(wanrec)
+
+
+def test_an_on_demand_model_removed_by_hand_stays_away(wanrec: Program) -> None:
+    """Nothing left of an on-demand model: absent, so nothing to do; ensure brings it again."""
+    files = {"a.txt": b"a" * 10, "b.txt": b"b"}
+    here = declare(files, mirror(wanrec, "m", files), presence="on-demand")
+    wanrec.write("specs/m.toml", spec_text({"m@1": here}))
+    wanrec.ok("ensure", "m@1")
+    shutil.rmtree(wanrec.root / "wan22/m@1")
+    assert actions(wanrec) == {}
+    assert wanrec.run("drift").exit == 2
+    wanrec.ok("ensure", "m@1")
+    assert set(wanrec.files()) == {"wan22/m@1/a.txt", "wan22/m@1/b.txt"}
+    settle(wanrec)
+
+
+def test_an_unknown_scheme_is_refused_first(wanrec: Program) -> None:
+    """A source no provider can be asked for: a fault of the spec, before anything is touched."""
+    spec = declare({"a.txt": b"a"}, "ftp://mirror/x")
+    wanrec.write("specs/m.toml", spec_text({"m@1": spec}))
+    for command in (("validate",), ("plan",), ("apply", "-y")):
+        refused = wanrec.run(*command)
+        assert refused.exit == 3
+        assert "INVALID_MANIFEST" in refused.stderr
+    assert wanrec.files() == {}
 
 
 def test_naming_a_spec_file_deletes_only_what_came_from_it(wanrec: Program) -> None:
