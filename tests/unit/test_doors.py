@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import fnmatch
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -207,8 +208,15 @@ HEAVY = ("networkx", "boto3", "botocore", "huggingface_hub", "opentelemetry", "r
 def loaded_by(code: str) -> set[str]:
     """Top-level and dotted module names that a fresh interpreter has after `code`."""
     program = f"{code}\nimport sys; sys.stderr.write('\\n'.join(sys.modules))"
+    # A measured child would load what the measuring needs.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     done = subprocess.run(
-        [sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True, cwd=TOP
+        [sys.executable, "-P", "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=TOP,
+        env=clean,
     )
     return set(done.stderr.split())
 
