@@ -44,13 +44,22 @@ class Peer:
         self._path = path
 
     def send(self, data: bytes | memoryview, *, body: bool = True) -> None:
-        """Send bytes; body bytes are counted for the path, as far as the client took them."""
+        """Send bytes; body bytes are counted for the path, as far as the client took them.
+
+        A piece is counted before it is sent and what was not taken is counted back: a client
+        that has everything must never find the count behind what it has.
+        """
         view = memoryview(data)
         while view:
-            count = self._sock.send(view[: 1 << 18])
+            piece, taken = view[: 1 << 18], 0
             if body:
-                self._server.count(self._path, count)
-            view = view[count:]
+                self._server.count(self._path, len(piece))
+            try:
+                taken = self._sock.send(piece)
+            finally:
+                if body and taken < len(piece):
+                    self._server.count(self._path, taken - len(piece))
+            view = view[taken:]
 
     def send_head(self, status: str, **headers: object) -> None:
         """Send a head; names are written with underscores."""
