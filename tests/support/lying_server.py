@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import ssl
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import NamedTuple, Self
 
-__all__ = ["Answer", "LyingServer", "Peer", "Request", "head", "serve_ranges"]
+__all__ = ["Answer", "LyingServer", "Peer", "Request", "closed_port", "head", "serve_ranges"]
 
 
 class Request(NamedTuple):
@@ -118,17 +119,26 @@ def serve_ranges(content: bytes, etag: str | None = '"v1"') -> Answer:
     return answer
 
 
+@contextlib.contextmanager
+def closed_port() -> Iterator[int]:
+    """A port of this machine where nobody listens, and where nobody else can begin to."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
 class LyingServer:
     """A context manager that serves on a port of its own; what has no script is 404.
 
     Attributes:
-        url: ``http://127.0.0.1:PORT``.
+        url: ``http://127.0.0.1:PORT``, or https with a TLS context.
         requests: what was asked, in order.
         sent: body bytes sent, by path.
         ending: set when the server is being stopped.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.requests: list[Request] = []
         self.sent: dict[str, int] = defaultdict(int)
         self.ending = threading.Event()
@@ -136,7 +146,8 @@ class LyingServer:
         self._lock = threading.Lock()
         self._peers: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.port = self._listener.getsockname()[1]
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._accept, daemon=True)
 
     def __enter__(self) -> Self:
@@ -186,7 +197,7 @@ class LyingServer:
             threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
-        with contextlib.suppress(OSError), sock:
+        with contextlib.suppress(OSError), self._secured(sock) as sock:
             pending = b""
             while not self.ending.is_set():
                 while b"\r\n\r\n" not in pending:
@@ -199,6 +210,9 @@ class LyingServer:
                     return
         with self._lock:
             self._peers.discard(sock)
+
+    def _secured(self, sock: socket.socket) -> socket.socket:
+        return sock if self._tls is None else self._tls.wrap_socket(sock, server_side=True)
 
     def _answer(self, text: str, sock: socket.socket) -> bool:
         from urllib.parse import unquote
