@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from wanrec.providers.base import Body, Located, Provider, SourceFault
 from wanrec.providers.pool import Pool, Response
-from wanrec.providers.wire import Origin, WireFault, parse_url
+from wanrec.providers.wire import Origin, WireFault, is_loopback, parse_url
 from wanrec.reconcile.errors import ErrorCode
 
 __all__ = ["HttpBody", "HttpProvider", "crossing"]
@@ -26,6 +26,7 @@ _CODES = {
     401: (ErrorCode.AUTH_FAIL, "the source wants credentials"),
     403: (ErrorCode.AUTH_FAIL, "the source refuses access"),
     404: (ErrorCode.NOT_FOUND_AT_SOURCE, "not found"),
+    407: (ErrorCode.AUTH_FAIL, "the proxy wants credentials"),
     408: (ErrorCode.NETWORK_TIMEOUT, "the source gave up waiting"),
     410: (ErrorCode.NOT_FOUND_AT_SOURCE, "gone"),
     412: (ErrorCode.SOURCE_CHANGED, "it changed at the source"),
@@ -94,9 +95,12 @@ class HttpProvider(Provider):
         return response, onward
 
     def _pool(self) -> Pool:
-        pool = self.session.shared("http", lambda: Pool(self.context.limits, self.session.stop))
+        pool = self.session.shared("http", self._new_pool)
         assert isinstance(pool, Pool)
         return pool
+
+    def _new_pool(self) -> Pool:
+        return Pool(self.context.limits, self.session.stop, self.context.environ)
 
     def _follow(self, method: str, url: str, headers: Mapping[str, str], path: str) -> Response:
         pool = self._pool()
@@ -118,7 +122,7 @@ class HttpProvider(Provider):
         raise self._refused(path, f"more than {self.context.limits.max_redirects} redirects")
 
     def _vet_scheme(self, origin: Origin, path: str) -> None:
-        if origin.scheme == "http" and not (self.context.allow_http or _is_loopback(origin.host)):
+        if origin.scheme == "http" and not (self.context.allow_http or is_loopback(origin.host)):
             error = self.error(
                 ErrorCode.POLICY_DENIED,
                 f"plain http:// is refused for {path!r}" if path else "plain http:// is refused",
@@ -154,7 +158,8 @@ class HttpProvider(Provider):
 
     def wire_error(self, fault: WireFault, path: str) -> SourceFault:
         """Name the source and the file in a fault of the wire."""
-        error = self.error(fault.code, f"{path!r}: {fault.text}" if path else fault.text)
+        text = f"{path!r}: {fault.text}" if path else fault.text
+        error = self.error(fault.code, text, hint=fault.hint)
         error.retries = fault.retries
         return error
 
@@ -227,11 +232,8 @@ class _Vetting:
         self._path = path
 
     def __call__(self, address: str) -> None:
-        import ipaddress
-
-        place = ipaddress.ip_address(address)
-        inward = place.is_loopback and not _is_loopback(self._first.host)
-        if place.is_link_local or place.is_unspecified or inward:
+        inward = is_loopback(address) and not is_loopback(self._first.host)
+        if inward or _is_near(address):
             raise self._provider._refused(self._path, "a redirect into this machine or its link")
 
 
@@ -242,15 +244,14 @@ def crossing(url: str, place: str, headers: Mapping[str, str]) -> Mapping[str, s
     return {name: headers[name] for name in headers if name.lower() in _MAY_CROSS}
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
+def _is_near(address: str) -> bool:
     import ipaddress
 
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
+        place = ipaddress.ip_address(address)
+    except ValueError:  # a name, where a proxy looks names up
         return False
+    return place.is_link_local or place.is_unspecified
 
 
 def _absolute(place: str, origin: Origin, target: str) -> str:

@@ -1,20 +1,25 @@
 """Connections of one run, used again and again, and the framing of the answers on them.
 
-At most `connections_per_host` connections to an origin are in use at a time. Connecting has a
-timeout; everything after it is bounded by `wire`. Redirects, status codes and retries are the
-caller's business. Raises `WireFault` only.
+At most `connections_per_host` connections to an origin are in use at a time. How one is made, and
+through which proxy, is `dialing`'s; everything after it is bounded by `wire`. Redirects, status
+codes and retries are the caller's business. Raises `WireFault` only.
 """
 
 from __future__ import annotations
 
 import re
-import socket
 import threading
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
+from wanrec.providers.dialing import dial
 from wanrec.providers.limits import Limits
+from wanrec.providers.proxies import Proxy, proxy_for
 from wanrec.providers.wire import TICK_S, Connection, Origin, Watch, WireFault, digits
 from wanrec.reconcile.errors import ErrorCode
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["Pool", "Response"]
 
@@ -137,13 +142,17 @@ class Response:
 class Pool:
     """Connections of one run, at most `connections_per_host` to an origin at a time."""
 
-    def __init__(self, limits: Limits, stop: threading.Event) -> None:
+    def __init__(
+        self, limits: Limits, stop: threading.Event, environ: Mapping[str, str] | None = None
+    ) -> None:
         self._limits = limits
         self._stop = stop
+        self._environ = environ or {}
         self._lock = threading.Lock()
         self._idle: dict[Origin, list[Connection]] = {}
         self._slots: dict[Origin, threading.Semaphore] = {}
-        self._tls: object = None
+        self._proxies: dict[Origin, Proxy | None] = {}
+        self._tls: ssl.SSLContext | None = None
 
     def request(
         self,
@@ -155,11 +164,16 @@ class Pool:
     ) -> Response:
         """Send one request and return its answer; the body is the caller's to read or close.
 
-        `vet` gets the numeric address of the peer before anything is sent there, and may raise.
+        `vet` gets the numeric address of the peer before anything is sent there, and may raise;
+        behind a proxy it gets the host.
 
         Raises:
-            WireFault: NETWORK_TIMEOUT, STALLED, SOURCE_UNAVAILABLE or INTERRUPTED.
+            WireFault: NETWORK_TIMEOUT, STALLED, SOURCE_UNAVAILABLE or INTERRUPTED; for a proxy
+                that refuses, or is none, AUTH_FAIL, RATE_LIMIT or INVALID_CONFIG.
         """
+        proxy = self._proxy(origin) if origin.scheme == "http" else None
+        if proxy is not None:
+            target, headers = f"http://{origin.authority}{target}", {**headers, **proxy.headers}
         lines = [f"{method} {target} HTTP/1.1", f"Host: {origin.authority}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
@@ -227,41 +241,21 @@ class Pool:
             return idle.pop() if idle else None
 
     def _connect(self, origin: Origin) -> Connection:
-        try:
-            sock = socket.create_connection(
-                (origin.host, origin.port), self._limits.connect_timeout_s
-            )
-        except OSError as exc:
-            raise _connect_fault(origin, exc) from exc
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if origin.scheme == "https":
-                sock = self._secured(sock, origin)
-            sock.settimeout(TICK_S)
-        except OSError as exc:
-            sock.close()
-            raise _connect_fault(origin, exc) from exc
-        return Connection(origin, sock, Watch(self._limits, self._stop))
+        proxy = self._proxy(origin)
+        sock = dial(origin, proxy, self._trusted, self._limits)
+        sock.settimeout(TICK_S)
+        watch = Watch(self._limits, self._stop)
+        return Connection(origin, sock, watch, through=proxy is not None)
 
-    def _secured(self, sock: socket.socket, origin: Origin) -> socket.socket:
-        import ssl
+    def _proxy(self, origin: Origin) -> Proxy | None:
+        if origin not in self._proxies:
+            self._proxies[origin] = proxy_for(origin, self._environ)
+        return self._proxies[origin]
+
+    def _trusted(self) -> ssl.SSLContext:
+        from wanrec.providers.certificates import tls_context
 
         with self._lock:
             if self._tls is None:
-                self._tls = ssl.create_default_context()
-            context = self._tls
-        assert isinstance(context, ssl.SSLContext)
-        return context.wrap_socket(sock, server_hostname=origin.host)
-
-
-def _connect_fault(origin: Origin, exc: OSError) -> WireFault:
-    where = f"{origin.host}:{origin.port}"
-    if isinstance(exc, TimeoutError):
-        return WireFault(ErrorCode.NETWORK_TIMEOUT, f"no connection to {where} in time", retries=1)
-    why = getattr(exc, "verify_message", None) or exc.strerror or type(exc).__name__
-    lasting = hasattr(exc, "verify_message") or isinstance(exc, socket.gaierror)
-    return WireFault(
-        ErrorCode.SOURCE_UNAVAILABLE,
-        f"no connection to {where}: {why}",
-        retries=0 if lasting else 2,
-    )
+                self._tls = tls_context(self._environ)
+            return self._tls

@@ -17,7 +17,17 @@ from typing import NamedTuple
 from wanrec.providers.limits import Limits
 from wanrec.reconcile.errors import ErrorCode
 
-__all__ = ["TICK_S", "Connection", "Origin", "Watch", "WireFault", "digits", "parse_url"]
+__all__ = [
+    "TICK_S",
+    "Connection",
+    "Origin",
+    "Watch",
+    "WireFault",
+    "digits",
+    "is_loopback",
+    "parse_head",
+    "parse_url",
+]
 
 TICK_S = 0.25
 """A wait of this length at most passes between two looks at the stop event."""
@@ -37,16 +47,24 @@ class WireFault(Exception):
         fresh: False when a connection that was used before broke before it answered: the peer
             had closed it meanwhile, and the same request may be sent again at once.
         retries: most further attempts that make sense, None for the usual number.
+        hint: what helps, or empty.
     """
 
     def __init__(
-        self, code: ErrorCode, text: str, *, fresh: bool = True, retries: int | None = None
+        self,
+        code: ErrorCode,
+        text: str,
+        *,
+        fresh: bool = True,
+        retries: int | None = None,
+        hint: str = "",
     ) -> None:
         super().__init__(text)
         self.code = code
         self.text = text
         self.fresh = fresh
         self.retries = retries
+        self.hint = hint
 
 
 class Origin(NamedTuple):
@@ -81,6 +99,18 @@ def parse_url(url: str) -> tuple[Origin, str]:
     return Origin(scheme, host, number), target if target[0] == "/" else "/" + target
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a name or address is this machine by definition."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class Watch:
     """The stall watchdog of one connection: time waited on the network against bytes received."""
 
@@ -112,10 +142,17 @@ class Watch:
 
 
 class Connection:
-    """One socket to one origin; sends a request, parses a head, receives a body."""
+    """One socket to one origin; sends a request, parses a head, receives a body.
 
-    def __init__(self, origin: Origin, sock: socket.socket, watch: Watch) -> None:
+    Attributes:
+        through: True when a proxy is at the other end: it decides which address a name means.
+    """
+
+    def __init__(
+        self, origin: Origin, sock: socket.socket, watch: Watch, *, through: bool = False
+    ) -> None:
         self.origin = origin
+        self.through = through
         self.requests = 0
         self.watch = watch
         self._sock = sock
@@ -123,7 +160,9 @@ class Connection:
 
     @property
     def peer(self) -> str:
-        """The numeric address at the other end, without a scope."""
+        """The numeric address at the other end, without a scope; behind a proxy the host."""
+        if self.through:
+            return self.origin.host
         return str(self._sock.getpeername()[0]).partition("%")[0]
 
     def send(self, head: bytes) -> None:
@@ -142,7 +181,7 @@ class Connection:
             if end >= 0:
                 head = bytes(self._buffer[:end])
                 del self._buffer[: end + 4]
-                return _parse_head(head)
+                return parse_head(head)
             if len(self._buffer) > limit:
                 raise WireFault(ErrorCode.SOURCE_UNAVAILABLE, "the response head has no end")
             self._fill()
@@ -199,7 +238,12 @@ class Connection:
         self._sock.close()
 
 
-def _parse_head(head: bytes) -> tuple[int, dict[str, str]]:
+def parse_head(head: bytes) -> tuple[int, dict[str, str]]:
+    """Parse a response head; header names come out in lower case.
+
+    Raises:
+        WireFault: it is no head of HTTP/1, or contradicts itself.
+    """
     first, *lines = head.split(b"\r\n")
     match = _status_line(first)
     if match is None:
