@@ -8,38 +8,23 @@ nothing is removed at all.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import attrs
 
-from wanrec.reconcile.actions import Action, Content
 from wanrec.reconcile.disk import Root
-from wanrec.reconcile.engine_begin import can_exchange, check_locks, modes_of, tidy
+from wanrec.reconcile.engine_begin import check_locks, tidy
+from wanrec.reconcile.engine_gc_evict import Evictor
+from wanrec.reconcile.engine_gc_look import USED, Sight
 from wanrec.reconcile.engine_view import View, view_of
 from wanrec.reconcile.errors import ErrorCode, WanrecError
-from wanrec.reconcile.lifecycle import (
-    Candidate,
-    Decision,
-    Inode,
-    Keep,
-    Limits,
-    Remove,
-    Shield,
-    decide,
-    shield_of,
-)
-from wanrec.reconcile.lifecycle_litter import Litter, clear, due_litter, find_litter
+from wanrec.reconcile.lifecycle import Decision, Limits
+from wanrec.reconcile.lifecycle_litter import Litter, clear, due_litter
 from wanrec.reconcile.lifecycle_reserve import spend, spent_if_full
-from wanrec.reconcile.lifecycle_usage import Measured, measure
-from wanrec.reconcile.model import ActionKind, EntryKind, Presence, Reason, split_key
-from wanrec.reconcile.model_commit import Committer
 from wanrec.reconcile.recover import identity_updates
 from wanrec.reconcile.stage import IdentityLog, rfc3339, settled
-from wanrec.reconcile.trust import verified_ns
-from wanrec.state.model import FileRecord, ModelRecord, State, files_by_model, lock_name, reach_name
 from wanrec.state.run import RunHeader
 from wanrec.state.runs import Run
 from wanrec.state.store import StateStore
@@ -48,8 +33,6 @@ if TYPE_CHECKING:
     from wanrec.reconcile.workbench import Workbench
 
 __all__ = ["GcReport", "GcRequest", "collect_garbage", "make_room", "what_could_go"]
-
-USED = ".wanrec/used"
 
 
 @attrs.frozen(kw_only=True)
@@ -158,19 +141,18 @@ class _Session:
         self._root = root
         self._store = store
         self._limits = limits
-        self._spare = spare
+        self._sight = Sight(engine, root, store, spare)
         self._clock = engine.now
 
     def dry(self) -> GcReport:
         """What would happen; takes no lock and writes nothing."""
         view = view_of(self._root, self._store)
-        decisions, before = self._decide(view)
+        decisions, before = self._sight.decided(view, self._limits)
         due = due_litter(self._root, self._clock())
         places = {entry.path for entry in due}
-        litter = (*due, *(x for x in self._litter(view) if x.path not in places))
-        freed = sum(row.frees for row in decisions) + sum(x.size for x in litter if x.removes)
-        left = self._left(view, decisions)
-        return self._report(True, decisions, litter, before, left, freed, ())
+        found = self._sight.litter(view, decisions)
+        litter = (*due, *(entry for entry in found if entry.path not in places))
+        return self._report(True, view, decisions, before, litter)
 
     def run(self, *, litter: bool = True) -> GcReport:
         """Do it; raises what keeps the whole of it from being done."""
@@ -178,237 +160,64 @@ class _Session:
         check_locks(self._root, self._store, self._engine.settings)
         tidy(self._engine, self._root, self._store, "gc")
         view = view_of(self._root, self._store)
-        planned, before = self._decide(view)
+        done, before = self._sight.decided(view, self._limits)
         log = IdentityLog()
         failures: list[WanrecError] = []
         header = RunHeader(operation="gc", project=self._engine.settings.project)
-        with self._store.begin_run(header) as run, ThreadPoolExecutor(1) as pool:
-            committer = self._committer(run, log, pool) if _any(planned) else None
-            done = [
-                self._carried_out(run, committer, row, failures) if committer else row
-                for row in planned
-            ]
-            found = clear(self._root, self._litter(view), log) if litter else ()
+        with self._store.begin_run(header) as run:
+            if any(row.removes for row in done):
+                done = self._evicted(run, log, done, failures)
+            found = self._sight.litter(view, done, run.run_id) if litter else ()
+            found = clear(self._root, found, log)
             self._fold(run, log)
         self._forget_use(done)
-        found += tuple(x for x in due if not self._root.exists(x.path))
-        freed = sum(row.frees for row in done) + sum(x.size for x in found if x.removes)
-        left = self._left(view, done)
-        return self._report(False, done, found, before, left, freed, failures)
+        found += tuple(entry for entry in due if not self._root.exists(entry.path))
+        return self._report(False, view, done, before, found, failures)
+
+    def _evicted(
+        self,
+        run: Run,
+        log: IdentityLog,
+        planned: Iterable[Decision],
+        failures: list[WanrecError],
+    ) -> tuple[Decision, ...]:
+        with ThreadPoolExecutor(1) as pool:
+            evictor = Evictor(self._engine, self._root, self._store, self._sight, run, log, pool)
+            done = tuple(evictor.carry_out(row) for row in planned)
+        failures += evictor.failures
+        return done
 
     def _report(
         self,
         dry_run: bool,
-        models: Iterable[Decision],
-        litter: Iterable[Litter],
+        view: View,
+        models: tuple[Decision, ...],
         before: int,
-        left: Mapping[str, int],
-        freed: int,
-        failures: Iterable[WanrecError],
+        litter: tuple[Litter, ...],
+        failures: Iterable[WanrecError] = (),
     ) -> GcReport:
-        limits = self._limits
+        limits, left = self._limits, self._sight.left(view, models)
         over = max(0, left[""] - limits.max_size) if limits.max_size is not None else 0
         for family, quota in limits.quotas.items():
             over = max(over, left.get(family, 0) - quota)
+        freed = sum(row.frees for row in models)
         return GcReport(
             dry_run=dry_run,
-            models=tuple(models),
-            litter=tuple(litter),
+            models=models,
+            litter=litter,
             before=before,
             after=left[""],
-            freed=freed,
+            freed=freed + sum(entry.size for entry in litter if entry.removes),
             over=over,
             failures=tuple(failures),
         )
 
-    # Deciding.
-
-    def _decide(self, view: View) -> tuple[tuple[Decision, ...], int]:
-        files = measure(self._root, view.state)
-        candidates = self._candidates(view, files)
-        names: dict[Inode, int] = {}
-        for file in files:
-            names[file.inode] = names.get(file.inode, 0) + 1
-        outside = frozenset(file.inode for file in files if file.nlink > names[file.inode])
-        before = sum({file.inode: file.size for file in files}.values())
-        return decide(candidates, self._limits, outside), before
-
-    def _left(self, view: View, decisions: Iterable[Decision]) -> dict[str, int]:
-        """Bytes of the models that stay: by family, and of all under the empty name."""
-        gone = {row.key for row in decisions if row.removes}
-        sizes: dict[str, dict[Inode, int]] = {"": {}}
-        for file in measure(self._root, view.state):
-            if file.key not in gone:
-                sizes[""][file.inode] = file.size
-                sizes.setdefault(file.family, {})[file.inode] = file.size
-        return {family: sum(inodes.values()) for family, inodes in sizes.items()}
-
-    def _candidates(self, view: View, files: Iterable[Measured]) -> list[Candidate]:
-        by_key: dict[str, list[Measured]] = {}
-        for file in files:
-            by_key.setdefault(file.key, []).append(file)
-        return [
-            self._candidate(key, record, by_key.get(key, []), key in view.busy)
-            for key, record in sorted(_records(view.state).items())
-        ]
-
-    def _candidate(
-        self, key: str, record: ModelRecord, files: list[Measured], busy: bool
-    ) -> Candidate:
-        orphan = not record.owners
-        return Candidate(
-            key=key,
-            family=record.directory.partition("/")[0],
-            last_used_ns=self._last_used(key, record),
-            inodes={file.inode: file.size for file in files},
-            apparent=sum(file.size for file in files),
-            shield=shield_of(self._about(key, record, busy)),
-            orphan=orphan,
-            requires=record.requires,
-        )
-
-    def _about(self, key: str, record: ModelRecord, busy: bool) -> Shield:
-        locks, name = self._store.locks, lock_name(key)
-        return Shield(
-            pinned=record.pinned,
-            protect=record.protect,
-            required=record.presence is Presence.REQUIRED,
-            orphan=not record.owners,
-            in_use=locks.is_held(f"use-{name}"),
-            busy=busy
-            or key in self._spare
-            or locks.is_held(name)
-            or locks.is_held(f"use-{reach_name(key)}"),
-        )
-
-    def _last_used(self, key: str, record: ModelRecord) -> int:
-        mark = self._root.stat(f"{USED}/{key}")
-        if mark.kind is EntryKind.FILE:
-            return mark.mtime_ns
-        return verified_ns(record.applied_at)
-
-    def _litter(self, view: View) -> tuple[Litter, ...]:
-        before = self._clock() - int(self._engine.settings.stale_after * 1e9)
-        seen = self._store.read_overlay()
-        return find_litter(
-            self._root,
-            older_than_ns=before,
-            runs=frozenset(run.run_id for run in (*seen.live, *seen.dead)),
-            pids=frozenset(run.pid for run in seen.live),
-            models=frozenset(view.state.models),
-        )
-
-    # Doing.
-
-    def _committer(self, run: Run, log: IdentityLog, pool: ThreadPoolExecutor) -> Committer:
-        settings = self._engine.settings
-        return Committer(
-            root=self._root,
-            run=run,
-            log=log,
-            files=pool,
-            clock=self._clock,
-            modes=modes_of(settings),
-            swap_grace_ns=0,
-            exchange=can_exchange(self._root, self._store),
-            project=settings.project,
-            # Whether a reader is inside is known before: gc waits for nobody.
-            exclusive=lambda key: contextlib.nullcontext(),
-        )
-
-    def _carried_out(
-        self, run: Run, committer: Committer, row: Decision, failures: list[WanrecError]
-    ) -> Decision:
-        if not row.removes:
-            return row
-        try:
-            kept = self._evict(run, committer, row)
-        except WanrecError as error:
-            if error.code is ErrorCode.NO_SPACE:
-                raise
-            error.address = error.address or row.key
-            failures.append(error)
-            return attrs.evolve(row, reason=Keep.FAILED, frees=0, detail=error.summary)
-        return row if kept is None else attrs.evolve(row, reason=kept, frees=0)
-
-    def _evict(self, run: Run, committer: Committer, row: Decision) -> Keep | None:
-        """Remove one model; why it stays after all, or None."""
-        name, locks = lock_name(row.key), self._store.locks
-        lock = locks.try_acquire(name, "gc", run=run.run_id)
-        if lock is None:
-            return Keep.BUSY
-        with lock:
-            out = locks.try_acquire(f"use-{name}", "gc", run=run.run_id)
-            if out is None:
-                return Keep.IN_USE
-            with out:
-                reached = locks.try_acquire(f"use-{reach_name(row.key)}", "gc", run=run.run_id)
-                if reached is None:
-                    return Keep.BUSY
-                with reached:
-                    return self._evict_locked(run, committer, row)
-
-    def _evict_locked(self, run: Run, committer: Committer, row: Decision) -> Keep | None:
-        state = view_of(self._root, self._store).state
-        record = _records(state).get(row.key)
-        if record is None:  # another gc was here first
-            return Keep.BUSY
-        about = self._about(row.key, record, busy=False)
-        shield = shield_of(attrs.evolve(about, in_use=False, busy=row.key in self._spare))
-        if shield is not None:
-            return shield
-        if any(row.key in other.requires for key, other in state.models.items() if key != row.key):
-            return Keep.REQUIREMENT
-        used = self._last_used(row.key, record)
-        if used > row.last_used_ns and row.reason is not Remove.ORPHAN:
-            return Keep.IN_USE
-        recorded = files_by_model(state.files).get(row.key, {})
-        run.append_busy(row.key)
-        committer.drop(row.key, record, recorded, _deletes(row.key, recorded))
-        return None
-
     def _fold(self, run: Run, log: IdentityLog) -> None:
         now = rfc3339(settled(self._clock, log.facts()))
         updates = identity_updates(view_of(self._root, self._store).state, log, now)
-        run.fold(None, updates)
+        run.fold(identities=updates)
 
     def _forget_use(self, done: Iterable[Decision]) -> None:
         for row in done:
             if row.removes:
                 self._root.unlink(f"{USED}/{row.key}", missing_ok=True)
-
-
-def _any(decisions: Iterable[Decision]) -> bool:
-    return any(row.removes for row in decisions)
-
-
-def _records(state: State) -> dict[str, ModelRecord]:
-    """The recorded models; files whose model is not recorded are a model of nobody."""
-    records = dict(state.models)
-    for address, file in state.files.items():
-        key, _, path = address.partition("::")
-        if key not in records:
-            records[key] = ModelRecord(
-                spec_sha256="",
-                presence=Presence.ON_DEMAND,
-                directory=file.path.removesuffix(f"/{path}"),
-            )
-    return records
-
-
-def _deletes(key: str, recorded: Mapping[str, FileRecord]) -> list[Action]:
-    model_id, variant = split_key(key)
-    return [
-        Action(
-            address=f"{key}::{path}",
-            model=model_id,
-            variant=variant,
-            path=path,
-            action=ActionKind.DELETE,
-            reason=Reason.REQUESTED,
-            size=record.size,
-            sha256=record.sha256,
-            before=Content(size=record.size, sha256=record.sha256),
-        )
-        for path, record in recorded.items()
-    ]

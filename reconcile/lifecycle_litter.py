@@ -16,6 +16,7 @@ from wanrec.providers.parts import PARTIAL_DIR
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.facts import EntryKind, FileFact
+from wanrec.reconcile.part_records import PARTS
 from wanrec.reconcile.recover import due_retired
 from wanrec.reconcile.stage import BLOBS, STAGE, TREES, IdentityLog, purge, read_retired
 
@@ -32,6 +33,7 @@ class Kind(enum.StrEnum):
     STAGE = "stage"
     RETIRED = "retired"
     USE_MARK = "use_mark"
+    PARTS = "parts"
 
 
 class Fate(enum.StrEnum):
@@ -67,6 +69,7 @@ def find_litter(
     runs: frozenset[str],
     pids: frozenset[int],
     models: frozenset[str],
+    contents: frozenset[str],
 ) -> tuple[Litter, ...]:
     """Look at everything that could be litter; removes nothing.
 
@@ -76,6 +79,7 @@ def find_litter(
         runs: ids of runs that have a journal: what is theirs is for them or for recovery.
         pids: processes of the live ones.
         models: recorded model keys.
+        contents: sha256 of everything recorded that stays.
     """
 
     def fate(newest_ns: int, live: bool) -> Fate:
@@ -85,6 +89,7 @@ def find_litter(
 
     found = [*_partials(root, fate, pids), *_blobs(root, fate, bool(pids))]
     found += [*_stages(root, fate, runs), *_marks(root, fate, models)]
+    found += _parts(root, contents, bool(pids))
     return tuple(sorted(found, key=lambda litter: litter.path))
 
 
@@ -133,6 +138,13 @@ def _marks(root: Root, fate: _Judge, models: frozenset[str]) -> Iterator[Litter]
     for name, fact in _files(root, ".wanrec/used").items():
         if name not in models:
             yield _file(f".wanrec/used/{name}", Kind.USE_MARK, fate(fact.mtime_ns, False), fact)
+
+
+def _parts(root: Root, contents: frozenset[str], live: bool) -> Iterator[Litter]:
+    """Part digests of contents that are gone. A live run may be about to record one."""
+    for name, fact in _files(root, PARTS).items():
+        if name not in contents:
+            yield _file(f"{PARTS}/{name}", Kind.PARTS, Fate.LIVE if live else Fate.STALE, fact)
 
 
 def _file(path: str, kind: Kind, fate: Fate, fact: FileFact) -> Litter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -201,6 +202,27 @@ def test_leftovers_go_when_they_are_old(wanrec: Program) -> None:
     assert whole(wanrec, {"a"})
 
 
+def test_parts_of_gone_contents_go(wanrec: Program) -> None:
+    """Part digests of contents that nobody records any more go with the models, others stay."""
+    shelf(wanrec, {"a": {}, "r": {"presence": "required"}})
+    parts, blobs = wanrec.root / ".wanrec/cache/parts", wanrec.root / ".wanrec/stage/blob"
+    sums = {name: hashlib.sha256(own(name)["weights.txt"]).hexdigest() for name in "ar"}
+    shared = hashlib.sha256(SMALL).hexdigest()
+    for folder in (parts, blobs):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name in (*sums.values(), shared, "0" * 64):
+        (parts / name).write_bytes(b"digests")
+    (blobs / "old").write_bytes(b"staged")
+    dry = wanrec.ok("gc", "--dry-run", "--json").json()["leftovers"]
+    assert [row["path"] for row in dry if row["kind"] == "parts"] == [
+        f".wanrec/cache/parts/{'0' * 64}"
+    ]
+    wanrec.ok("gc", "--max-size", "0", env={"WANREC_STALE_AFTER": "0"})
+    assert {path.name for path in parts.iterdir()} == {sums["r"], shared}
+    assert not (blobs / "old").exists(), "gc's own run is no reason to keep what is stale"
+    assert whole(wanrec, {"r"})
+
+
 def test_usage_agrees_with_du_and_stat(wanrec: Program) -> None:
     """Apparent, real and allocated bytes are those of stat, the total is that of du."""
     shelf(wanrec, {"a": {}, "b": {}, "r": {"presence": "required"}})
@@ -318,6 +340,7 @@ def test_two_thousand_ensures_leave_no_trace(wanrec: Program) -> None:
     assert picture() == before
 
 
+@pytest.mark.strace
 def test_ensure_of_a_present_model_only_looks(wanrec: Program) -> None:
     """A present 50-file model: no lock, no write; the one change is the time of its use mark."""
     files = {f"part/{number}.txt": b"%d" % number for number in range(50)}
