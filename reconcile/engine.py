@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ApplyRequest", "DriftRequest", "Engine", "PlanRequest"]
 
+_HEAD_BYTES = 1 << 16
+_PLAN_NAMES = (".wanplan", ".plan")
+
 
 class Engine(Workbench):
     """The engine of one project on one root; see `Workbench` for how one is made."""
@@ -57,13 +60,17 @@ class Engine(Workbench):
         return decode(read_input(path), str(path))
 
     def is_plan_file(self, path: Path) -> bool:
-        """True when the file's content, not its name, is a plan's."""
+        """True when the file is a plan, or was one: its content decides, before its name."""
         from wanrec.reconcile.planfile import looks_like_plan
 
         try:
+            if not path.exists():
+                return path.name.endswith(_PLAN_NAMES)  # reading it says that it is not there
+            if not path.is_file():
+                return False
             with path.open("rb") as file:
-                return looks_like_plan(file.read(4096))
-        except OSError:
+                return looks_like_plan(file.read(_HEAD_BYTES), path.name)
+        except (OSError, ValueError):
             return False
 
     # Apply.

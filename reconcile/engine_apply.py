@@ -35,6 +35,7 @@ from wanrec.reconcile.engine_view import view_of
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.lifecycle_reserve import lay_by
 from wanrec.reconcile.live_state import LiveState
+from wanrec.reconcile.mirroring_source import MirrorSource
 from wanrec.reconcile.model import ActionKind, Desired, Reason
 from wanrec.reconcile.planfile import PlanFile, Resume, check_resumable
 from wanrec.reconcile.preflight import check_swap_targets, room_needed
@@ -43,6 +44,7 @@ from wanrec.reconcile.recover import (
     identity_updates,
     recover_runs,
 )
+from wanrec.reconcile.render_words import plural
 from wanrec.reconcile.stage import (
     IdentityLog,
     private_stage,
@@ -50,7 +52,7 @@ from wanrec.reconcile.stage import (
     settled,
 )
 from wanrec.reconcile.telemetry import EventKind, emit, span
-from wanrec.state.model import ProjectRecord, State, files_by_model
+from wanrec.state.model import State, files_by_model
 from wanrec.state.run import RunHeader
 from wanrec.state.runs import Run
 from wanrec.state.store import StateStore
@@ -181,6 +183,7 @@ class ApplySession:
             project=self._settings.project,
             plan=plan_id,
             base_serial=base_serial,
+            directory=str(self._engine.project_dir),
         )
 
     def _tidy(self, root: Root, store: StateStore) -> None:
@@ -210,6 +213,7 @@ class ApplySession:
         fetcher: Fetcher,
     ) -> Applier:
         request, settings = self._request, self._settings
+        contexts = self._contexts(desired)
         live = LiveState(root, store, run, log, self._clock)
         models = {model.key: model for model in desired.models}
         # Whoever is planned to be brought is wanted, also when nothing else in sight says why.
@@ -244,7 +248,7 @@ class ApplySession:
             fetcher=fetcher,
             desired=desired,
             replan=replan,
-            contexts=self._contexts(desired),
+            contexts=contexts,
             project=settings.project,
             clock=self._clock,
             modes=modes_of(settings),
@@ -257,7 +261,7 @@ class ApplySession:
             sink=request.sink,
             stop=request.stop,
             fail_fast=request.fail_fast,
-            extra_sources=(settings.mirror,) if settings.mirror else (),
+            extra_sources=MirrorSource(settings.mirror, contexts, request.stop),
             log=log,
         )
 
@@ -304,13 +308,8 @@ class ApplySession:
             now = rfc3339(settled(self._clock, log.facts()))
             # Only steps on shared inodes need the journals, as long as the run, read again.
             updates = identity_updates(view_of(root, store).state, log, now) if log else {}
-            project = ProjectRecord(directory=str(self._engine.project_dir))
             done = not any(not failure.optional for failure in result.failures)
-            run.fold(
-                project if run.journaled else None,
-                updates,
-                plan_done=done and not self._request.stop.is_set(),
-            )
+            run.fold(updates, plan_done=done and not self._request.stop.is_set())
         except WanrecError as error:
             error.hint = "wanrec apply: the journal is kept and is taken over by the next run"
             failure = Failure(address="state", error=error)
@@ -338,7 +337,7 @@ def _refuse_blocked(plan: Plan) -> None:
         raise WanrecError(
             first.code,
             first.message,
-            detail=f"and {more} more reasons, see the plan" if more else "",
+            detail=f"and {plural(more, 'more reason')}, see the plan" if more else "",
             address=first.address,
             hint=first.hint,
         )

@@ -79,7 +79,7 @@ def release(
         release_retired(root, log, now_ns=engine.now(), force=force)
         with contextlib.suppress(WanrecError):  # unrecorded, those files are read once more
             now = rfc3339(settled(engine.now, log.facts()))
-            run.fold(None, identity_updates(view_of(root, store).state, log, now))
+            run.fold(identity_updates(view_of(root, store).state, log, now))
 
 
 def can_exchange(root: Root, store: StateStore, stop: threading.Event | None = None) -> bool:

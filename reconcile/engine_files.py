@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 from wanrec.reconcile.disk_errors import translate_os_error
+from wanrec.reconcile.errors import ErrorCode, WanrecError
 
-__all__ = ["read_input", "write_output"]
+__all__ = ["file_error", "read_input", "write_output"]
 
 
 def read_input(path: Path) -> bytes:
@@ -19,7 +21,7 @@ def read_input(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise translate_os_error(error, str(path), "read") from error
+        raise file_error(error, path, "read") from error
 
 
 def write_output(path: Path, data: bytes) -> None:
@@ -44,4 +46,29 @@ def write_output(path: Path, data: bytes) -> None:
         finally:
             draft.unlink(missing_ok=True)
     except OSError as error:
-        raise translate_os_error(error, str(path), "write") from error
+        raise file_error(error, path, "write") from error
+
+
+def file_error(error: OSError, path: Path, doing: str) -> WanrecError:
+    """Return the error about a file that is the user's and not the root's.
+
+    Args:
+        error: what the operating system said.
+        path: the file, as the user named it.
+        doing: "read" or "write".
+    """
+    told = translate_os_error(error, str(path), doing)
+    if error.errno == errno.ENOENT:
+        absent = f"make its folder first: mkdir -p {path.parent}"
+        told.hint = absent if doing == "write" else "check the name of the file"
+    elif error.errno in (errno.EISDIR, errno.ENOTDIR):
+        told = WanrecError(
+            ErrorCode.FILESYSTEM_ERROR,
+            told.summary,
+            detail=told.detail,
+            where=told.where,
+            hint="name a file, not a folder",
+        )
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        told.hint = f"check the rights of {path} and of its folder"
+    return told

@@ -25,6 +25,7 @@ from wanrec.state.model import (
     FileRecord,
     ModelCommit,
     ModelRecord,
+    ProjectRecord,
     State,
     files_by_model,
     lock_name,
@@ -149,12 +150,22 @@ def rebuild(engine: Workbench, root: Root, store: StateStore, sink: EventSink) -
             serial=past.serial + 1,
             models=dict(sorted(models.items())),
             files=files,
-            projects=past.projects,
+            projects=_projects(engine, past.projects, models),
         )
         return store.install(state, dead)
     finally:
         for run in dead:
             run.release()
+
+
+def _projects(
+    engine: Workbench, past: Mapping[str, ProjectRecord], models: Mapping[str, ModelRecord]
+) -> dict[str, ProjectRecord]:
+    """What is remembered of projects; where nobody knows better, this one is applied from here."""
+    project = engine.settings.project
+    if any(owner.project == project for model in models.values() for owner in model.owners):
+        return {project: ProjectRecord(directory=str(engine.project_dir)), **past}
+    return dict(past)
 
 
 def _hashed(

@@ -125,12 +125,9 @@ class Committer:
         actions = tuple(actions)
         gathered, failures = gather_model(self._files, actions, gatherer, on_done)
         fatal = [failure for failure in failures if not failure.optional]
-        warnings = [
-            f"{f.address}: optional, left out: {f.error.summary}" for f in failures if f.optional
-        ]
         if fatal:
             self._keep_verified(model, old, recorded, gathered)
-            return Committed(failures=tuple(failures), warnings=tuple(warnings))
+            return Committed(failures=tuple(failures))
         drop = {a.path: a for a in actions if a.action is ActionKind.DELETE}
         forget = {a.path for a in actions if a.action is ActionKind.FORGET}
         moved_from = {
@@ -139,7 +136,7 @@ class Committer:
             if a.action is ActionKind.MOVE and a.donor and a.donor.startswith(f"{model.key}::")
         }
         spared = not_ours(self._root, model.directory, recorded, drop)
-        warnings += [f"{model.key}::{path} is not what wanrec put there: kept" for path in spared]
+        warnings = [f"{model.key}::{path} is not what wanrec put there: kept" for path in spared]
         gone = drop.keys() | forget | moved_from
         kept = {path: rec for path, rec in recorded.items() if path not in gone}
         fault = incomplete(self._root, model, kept, gathered)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
+import re
 from typing import Any
 
 import attrs
@@ -55,6 +56,7 @@ _FLAGS = (
 )
 _ABOUT_FILE = ("digest", "format_version", "wanrec_version", "project")
 _MAX_PLAN_BYTES = 1 << 30
+_is_spec_line = re.compile(rb"^\s*[\"']?schema_version[\"']?\s*=", re.MULTILINE).search
 
 
 @attrs.frozen(kw_only=True)
@@ -178,9 +180,15 @@ def _digest(document: Document) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def looks_like_plan(head: bytes) -> bool:
-    """Tell a plan file by its first bytes (a spec file is TOML and never starts with a brace)."""
-    return head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
+def looks_like_plan(head: bytes, name: str = "") -> bool:
+    """Tell a plan file from a spec file by its first bytes, also an emptied or a torn one.
+
+    A spec is TOML and never starts with a brace; what is not even called `.toml` and does not
+    say its `schema_version` is no spec, so it was meant as a plan.
+    """
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
+        return True
+    return not (name.endswith(".toml") or _is_spec_line(head))
 
 
 def decode(data: bytes, where: str) -> PlanFile:
@@ -194,6 +202,8 @@ def decode(data: bytes, where: str) -> PlanFile:
         WanrecError: PLAN_CORRUPT when it was altered, is torn or is no plan file; PLAN_NEWER when
             a newer wanrec wrote it.
     """
+    if not data.strip():
+        raise _corrupt(where, "it is empty")
     if len(data) > _MAX_PLAN_BYTES:
         raise _corrupt(where, "it is larger than any plan")
     try:

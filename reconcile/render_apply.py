@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from wanrec.reconcile.actions import ApplyResult, Failure
+from wanrec.reconcile.actions import ApplyResult, Failure, Plan
 from wanrec.reconcile.errors import WanrecError
 from wanrec.reconcile.render_rows import apply_counts
 from wanrec.reconcile.render_words import bullet, escaped, paint, plural
@@ -21,6 +21,7 @@ __all__ = [
     "error_text",
     "failed_entries",
     "failures_text",
+    "refused_entries",
 ]
 
 APPLY_FORMAT_VERSION = 1
@@ -34,12 +35,9 @@ def apply_text(result: ApplyResult, color: bool = False) -> str:
 
 def failures_text(result: ApplyResult, color: bool = False) -> str:
     """Return warnings and one block per failure, empty when there is neither."""
-    lines = [paint(bullet(f"Warning: {text}", ""), "~", color) for text in result.warnings]
-    for failure in result.failures:
-        if failure.optional:
-            lines.append(paint(_optional(failure), "~", color))
-        else:
-            lines += [error_text(failure.error, failure.address, color), ""]
+    lines = [paint(bullet(f"Warning: {text}", ""), "~", color) for text in _warnings(result)]
+    for failure in _hard(result.failures):
+        lines += [error_text(failure.error, failure.address, color), ""]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -84,6 +82,16 @@ def failed_entries(failures: Sequence[Failure]) -> list[dict[str, object]]:
     ]
 
 
+def refused_entries(error: WanrecError, plan: Plan | None = None) -> list[dict[str, object]]:
+    """Return ``failed[]`` of a run that was refused whole: what blocks its plan, else the error."""
+    blocks = [
+        WanrecError(block.code, block.message, address=block.address, hint=block.hint)
+        for block in (() if plan is None else plan.blocked)
+    ]
+    errors = blocks if error.code in {block.code for block in blocks} else [error]
+    return failed_entries([Failure(address=e.address or "", error=e) for e in errors])
+
+
 def apply_json(result: ApplyResult) -> str:
     """Return the JSON summary of an apply, for ``--json-into`` and the last event."""
     document = {
@@ -101,7 +109,7 @@ def apply_json(result: ApplyResult) -> str:
             "records_changed": result.records_changed,
         },
         "failed": failed_entries(result.failures),
-        "warnings": list(result.warnings),
+        "warnings": _warnings(result),
         "delivered": {
             address: {"source": source, "bytes_fetched": fetched, "assurance": assurance.value}
             for address, (source, fetched, assurance) in sorted(result.delivered.items())
@@ -135,6 +143,10 @@ def _closing(result: ApplyResult, failed: int) -> str:
     return f"Apply failed: nothing was changed, {failed} failed."
 
 
-def _optional(failure: Failure) -> str:
-    where = failure.address
-    return bullet(f"Warning: optional {where}: [{failure.error.code}] {failure.error.summary}", "")
+def _warnings(result: ApplyResult) -> list[str]:
+    """What is said of the run as a whole, then of each optional file that could not be had."""
+    optional = (failure for failure in result.failures if failure.optional)
+    return list(result.warnings) + [
+        f"optional {failure.address}: [{failure.error.code}] {failure.error.summary}"
+        for failure in optional
+    ]

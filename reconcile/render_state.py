@@ -117,18 +117,21 @@ def state_show_text(state: State, keys: Sequence[str] | None = None) -> str:
 
 
 def state_show_json(state: State, keys: Sequence[str] | None = None) -> str:
-    """Return recorded models with all their files, by path; None: every model."""
-    grouped = files_by_model(state.files)
-    shown = state.models if keys is None else {key: state.models[key] for key in keys}
-    models = [
-        {
-            "model": key,
-            **attrs.asdict(record),
-            "files": {path: attrs.asdict(file) for path, file in grouped.get(key, {}).items()},
-        }
-        for key, record in shown.items()
-    ]
-    return document(lineage=state.lineage, serial=state.serial, models=models)
+    """Return recorded models and all their files as `state.json` has them; None: every model."""
+    wanted = state.models.keys() if keys is None else frozenset(keys)
+    files = {
+        address: attrs.asdict(record)
+        for address, record in state.files.items()
+        if address.partition("::")[0] in wanted
+    }
+    return document(
+        wanrec_version=state.wanrec_version,
+        lineage=state.lineage,
+        serial=state.serial,
+        root_id=state.root_id,
+        models={key: attrs.asdict(state.models[key]) for key in sorted(wanted)},
+        files=dict(sorted(files.items())),
+    )
 
 
 def history_text(entries: Iterable[Mapping[str, object]]) -> str:

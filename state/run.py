@@ -32,12 +32,19 @@ class RunHeader:
         project: on whose behalf; project records of the run are filed under this name.
         plan: id of the saved plan it carries out, or None.
         base_serial: serial of the state that its plan was made from.
+        directory: where the project is applied from; empty when that is not to be recorded.
     """
 
     operation: str
     project: str = "default"
     plan: str | None = None
     base_serial: int = 0
+    directory: str = ""
+
+    @property
+    def projects(self) -> dict[str, ProjectRecord]:
+        """What the state is to remember of the project, by its name."""
+        return {self.project: ProjectRecord(directory=self.directory)} if self.directory else {}
 
 
 @attrs.frozen(kw_only=True)
@@ -92,7 +99,6 @@ class CommitEntry:
 
     commit: ModelCommit
     at_ns: int
-    project: ProjectRecord | None = None
 
 
 @attrs.frozen(kw_only=True)

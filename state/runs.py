@@ -18,7 +18,7 @@ from wanrec.state.atomic import fsync_dir, remove
 from wanrec.state.journal import Journal, JournalWriter, read_journal
 from wanrec.state.lock import HeldLock
 from wanrec.state.lock_info import host_name
-from wanrec.state.model import FileRecord, ModelCommit, ProjectRecord, State
+from wanrec.state.model import FileRecord, ModelCommit, State
 from wanrec.state.osfault import translated
 from wanrec.state.run import CommitEntry, Retirement, RunHeader, RunInfo, SwapIntent
 
@@ -72,9 +72,9 @@ class Run:
         self._open_swaps.add(intent.key)
         self._append("swap", intent, sync=True)
 
-    def append_commit(self, commit: ModelCommit, project: ProjectRecord | None = None) -> None:
+    def append_commit(self, commit: ModelCommit) -> None:
         """Record, durably, the new truth about a model; `fold` takes it into the state."""
-        entry = CommitEntry(commit=commit, at_ns=self._store.now(), project=project)
+        entry = CommitEntry(commit=commit, at_ns=self._store.now())
         self._append("commit", entry, sync=True)
         self._open_swaps.discard(commit.key)
         self._commits.append(entry)
@@ -96,7 +96,6 @@ class Run:
 
     def fold(
         self,
-        project: ProjectRecord | None = None,
         identities: Mapping[str, FileRecord] | None = None,
         *,
         plan_done: bool = False,
@@ -107,7 +106,6 @@ class Run:
         folded, and whoever recovers this run after its end finds out from the whole journal.
 
         Args:
-            project: where the header's project was applied from, when that is to be recorded.
             identities: see `StateStore.fold`.
             plan_done: nothing of the header's saved plan is left to do.
 
@@ -119,7 +117,7 @@ class Run:
         """
         if self._open_swaps:
             return self._store.read()
-        projects = _projects(self.info.header, self._commits, project)
+        projects = self.info.header.projects if self.journaled else {}
         if not (self._commits or identities or plan_done):
             current = self._store.read()
             known = current.projects if current else {}
@@ -233,7 +231,7 @@ class DeadRun:
             WanrecError: as `StateStore.fold`; journal and lock are kept, call `release`.
         """
         commits = [entry.commit for entry in self.commits] + list(extra_commits)
-        projects = _projects(self.info.header, self.commits, None)
+        projects = self.info.header.projects
         if commits or identities:
             state: State | None = self._store.fold(
                 self.info, commits, projects, journaled=True, identities=identities
@@ -309,12 +307,3 @@ def _drop_journal(path: str, lock: HeldLock) -> None:
         remove(path)
         fsync_dir(os.path.dirname(path))
     lock.release(unlink=True)
-
-
-def _projects(
-    header: RunHeader, entries: Iterable[CommitEntry], project: ProjectRecord | None
-) -> dict[str, ProjectRecord]:
-    records = [entry.project for entry in entries if entry.project is not None]
-    if project is not None:
-        records.append(project)
-    return {header.project: records[-1]} if records else {}

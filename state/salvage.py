@@ -47,21 +47,16 @@ def salvage(
         ruins.append((name, state))
     layers = ([whole] if whole else []) + [ruin for ruin in reversed(ruins) if _useful(ruin[1])]
     merged = _merge([state for _, state in layers])
+    unfolded = [journal for journal in journals if journal.info.run_id not in merged.folded]
     entries = sorted(
-        (
-            entry
-            for journal in journals
-            if journal.info.run_id not in merged.folded
-            for entry in journal.commits
-        ),
+        (entry for journal in unfolded for entry in journal.commits),
         key=lambda entry: entry.at_ns,
     )
     after = apply_commits(merged, [entry.commit for entry in entries])
     projects = dict(after.projects)
-    for journal in journals:
-        for entry in journal.commits:
-            if entry.project is not None:
-                projects[journal.info.header.project] = entry.project
+    for journal in unfolded:
+        if journal.commits or journal.swaps:
+            projects |= journal.info.header.projects
     return Salvage(
         lineage=after.lineage or None,
         serial=after.serial,

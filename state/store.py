@@ -184,6 +184,12 @@ class StateStore(ABC):
             ),
             key=lambda entry: entry.at_ns,
         )
+        projects = dict(state.projects)
+        for journal, _ in journals:
+            if journal.commits and journal.info.run_id not in state.folded:
+                projects |= journal.info.header.projects
+        if projects != state.projects:
+            state = attrs.evolve(state, projects=projects)
         return StateView(
             state=apply_commits(state, [entry.commit for entry in entries]),
             fresh=stored is None,

@@ -189,13 +189,28 @@ class StateStoreContract:
     def test_project_is_recorded(self, tmp_path: Path) -> None:
         """Where a project was applied from is kept, also when no model changed."""
         self.committed(tmp_path)
-        record = ProjectRecord(directory="/projects/one")
-        with self.make_store(tmp_path).begin_run(self.header(project="one")) as run:
-            run.fold(record)
+        header = self.header(project="one", directory="/projects/one")
+        with self.make_store(tmp_path).begin_run(header) as run:
+            run.append_busy("m@1")
+            run.fold()
         state = self.make_store(tmp_path).read()
         assert state is not None
-        assert state.projects == {"one": record}
+        assert state.projects == {"one": ProjectRecord(directory="/projects/one")}
         assert state.serial == 1
+
+    def test_project_outlives_a_crash(self, tmp_path: Path) -> None:
+        """Where a run that died was applied from is seen at once, and recorded by who recovers."""
+        expected = {"one": ProjectRecord(directory="/projects/one")}
+        header = self.header(project="one", directory="/projects/one")
+        with self.make_store(tmp_path).begin_run(header) as run:
+            run.append_commit(sample_commit())
+        assert self.make_store(tmp_path).read_overlay().state.projects == expected
+        assert self.make_store(tmp_path).salvage().projects == expected
+        (dead,) = self.make_store(tmp_path).recoverable_runs()
+        dead.fold()
+        state = self.make_store(tmp_path).read()
+        assert state is not None
+        assert state.projects == expected
 
     def test_plan_progress_chains(self, tmp_path: Path) -> None:
         """Several folds of one saved plan keep the serial the plan was made from."""

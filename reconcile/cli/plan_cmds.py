@@ -15,7 +15,7 @@ from wanrec.reconcile.cli.options import (
     select_options,
 )
 from wanrec.reconcile.cli.session import Session
-from wanrec.reconcile.errors import ErrorCode, ExitCode, WanrecError
+from wanrec.reconcile.errors import ExitCode, WanrecError
 
 if TYPE_CHECKING:
     from wanrec.reconcile.actions import Plan
@@ -39,8 +39,10 @@ def make(session: Session, options: dict[str, Any], **settings: object) -> tuple
 
 def block_error(plan: Plan) -> WanrecError:
     """The error of a plan that may not be applied: the first reason, and how many more."""
+    from wanrec.reconcile.render_words import plural
+
     first, *others = plan.blocked
-    more = f"{len(others)} more reasons are shown with the plan" if others else ""
+    more = f"{plural(len(others), 'more reason')} shown with the plan" if others else ""
     return WanrecError(
         first.code, first.message, detail=more, address=first.address, hint=first.hint
     )
@@ -84,13 +86,15 @@ def plan(
     if compare:
         return _compare(session, compare, fmt, detailed_exitcode, options)
     engine, made = make(session, options)
-    session.write(rendered(session, engine, made, fmt))
+    text = rendered(session, engine, made, fmt)
+    if out and not made.blocked:
+        engine.save_plan(made, Path(out))  # first: when it fails, the error is all there is
+    session.write(text)
     if made.blocked:
         error = block_error(made)
         session.report(error, document=False)
         return int(error.exit_code)
     if out:
-        engine.save_plan(made, Path(out))
         session.say(f"Saved the plan. To carry out exactly this: wanrec apply {out}")
     return int(ExitCode.DIFFERS if made and detailed_exitcode else ExitCode.OK)
 
@@ -144,16 +148,8 @@ def show(session: Session, /, what: str, fmt: str) -> None:
         render = state_show_json if fmt == "json" else state_show_text
         session.write(render(session.engine().state()))
         return
-    path = Path(what)
-    if not path.is_file():
-        raise WanrecError(
-            ErrorCode.PLAN_CORRUPT,
-            "there is no such plan file",
-            where=what,
-            hint="wanrec plan --out FILE",
-        )
     engine = session.engine()
-    session.write(rendered(session, engine, engine.load_plan(path).plan, fmt))
+    session.write(rendered(session, engine, engine.load_plan(Path(what)).plan, fmt))
 
 
 @click.command()

@@ -9,11 +9,12 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from wanrec.reconcile.cli.output import utc_now
 from wanrec.reconcile.cli.session import Session
-from wanrec.reconcile.errors import ErrorCode, WanrecError
+from wanrec.reconcile.errors import WanrecError
 from wanrec.reconcile.telemetry import Event, EventKind, EventSink
 from wanrec.reconcile.version import __version__
 
@@ -109,12 +110,14 @@ class Sinks:
 
     def refused(self, error: WanrecError) -> None:
         """The whole run failed: the last event says so."""
+        from wanrec.reconcile.render_apply import refused_entries
+
         self._tell(
             EventKind.SUMMARY,
             format_version=1,
             outcome="failed",
             error=error.to_dict(),
-            failed=[],
+            failed=refused_entries(error, self._plan),
         )
         if self._as_json:
             self._session.format = "text"  # the error document is part of the summary
@@ -157,7 +160,7 @@ def open_sinks(session: Session, fmt: str, json_into: str | None) -> Iterator[Si
     """The listeners that the options ask for, each told the version first.
 
     Raises:
-        WanrecError: INVALID_CONFIG when the events file cannot be opened.
+        WanrecError: what the disk said when the events file cannot be opened.
     """
     machine: list[EventSink] = [Lines(session.write)] if fmt == "json" else []
     file = _open(json_into) if json_into else None
@@ -178,6 +181,6 @@ def _open(path: str) -> TextIO:
     try:
         return open(path, "w", encoding="utf-8", errors="backslashreplace", buffering=1)
     except OSError as error:
-        raise WanrecError(
-            ErrorCode.INVALID_CONFIG, f"cannot write the events: {error.strerror}", where=path
-        ) from None
+        from wanrec.reconcile.engine_files import file_error
+
+        raise file_error(error, Path(path), "write") from error

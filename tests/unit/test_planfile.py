@@ -182,7 +182,14 @@ def test_a_plan_is_told_by_its_first_byte(plan: Plan) -> None:
     assert looks_like_plan(encode(plan)[:10])
     assert looks_like_plan(b"\xef\xbb\xbf \n{")
     assert not looks_like_plan(b"schema_version = 1")
-    assert not looks_like_plan(b"")
+    assert not looks_like_plan(b"# later\n", "models.toml")
+
+
+@pytest.mark.parametrize("rest", [b"", b" \n", b'"serial": 0,\n"specs": {}}', b"\x00\xff"])
+def test_what_was_a_plan_is_told_from_a_spec(rest: bytes) -> None:
+    """An emptied or torn plan is no spec: nothing of a spec stands in it."""
+    assert looks_like_plan(rest, "reviewed.wanplan")
+    assert not looks_like_plan(rest, "models.toml")
 
 
 PLAN_ID = "f" * 64

@@ -79,7 +79,10 @@ def test_optional_failures_leave_it_complete() -> None:
     """A failed optional file warns and no more."""
     result = attrs.evolve(WHOLE, failures=PARTIAL.failures[1:])
     assert "Apply complete!" in render_apply(result)
-    assert json.loads(render_apply(result, as_json=True))["outcome"] == "complete"
+    assert render_apply(result).count("readme.md") == 1
+    document = json.loads(render_apply(result, as_json=True))
+    assert document["outcome"] == "complete"
+    assert [text for text in document["warnings"] if "readme.md" in text]
 
 
 def test_json(snapshot: SnapshotAssertion) -> None:

@@ -102,7 +102,7 @@ def test_state_show_one() -> None:
     assert text.startswith("b@1  (0 files, 0 B)\n")
     assert "a@1" not in text
     document = json.loads(render.render_state_show(STATE, ["b@1"], as_json=True))
-    assert [model["model"] for model in document["models"]] == ["b@1"]
+    assert (list(document["models"]), document["files"]) == (["b@1"], {})
     with pytest.raises(KeyError):
         render.render_state_show(STATE, ["c@1"])
 

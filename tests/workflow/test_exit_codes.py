@@ -130,6 +130,46 @@ def test_8_edited_plan(project: Program) -> None:
     assert "PLAN_CORRUPT" in done.stderr
 
 
+@pytest.mark.parametrize("damage", [b"", b'"serial": 0,\n  "specs": {}\n}\n'])
+def test_8_emptied_or_torn_plan(project: Program, damage: bytes) -> None:
+    """A plan file that lost its beginning is a corrupt plan, not a bad spec."""
+    project.write("p", damage)
+    done = project.run("apply", "p", "--format", "json")
+    assert done.exit == 8
+    (failed,) = json.loads(done.stdout.splitlines()[-1])["failed"]
+    assert (failed["code"], failed["exit"], failed["retryable"]) == ("PLAN_CORRUPT", 8, False)
+
+
+def test_6_files_of_the_user(project: Program) -> None:
+    """A file the user named that cannot be read or written is named, with what helps."""
+    for words, hint in (
+        (("show", "gone.wanplan"), "check the name"),
+        (("apply", "gone.wanplan"), "check the name"),
+        (("apply", "-y", "--json-into", "none/x"), "mkdir -p none"),
+        (("plan", "--format", "json", "--out", "none/x"), "mkdir -p none"),
+    ):
+        done = project.run(*words)
+        assert (done.exit, hint in done.stderr) == (6, True), done.stderr
+    assert done.json()["error"]["code"] == "FILESYSTEM_ERROR"
+    assert project.files() == {}
+
+
+def test_3_everything_that_blocks_is_listed(project: Program) -> None:
+    """The summary of a refused apply lists each reason in `failed[]`."""
+    for path in ("config.json", "weights/w.txt"):
+        place = project.root / "test/a@1" / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("mine")
+    done = project.run("apply", "-y", "--format", "json")
+    assert done.exit == 3
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert [(f["address"], f["code"]) for f in summary["failed"]] == [
+        ("a@1::config.json", "FOREIGN_FILE"),
+        ("a@1::weights/w.txt", "FOREIGN_FILE"),
+    ]
+    assert "1 more reason shown with the plan" in done.stderr
+
+
 def test_9_in_part(wanrec: Program) -> None:
     """One model arrives and one cannot: exit 9, and the JSON summary lists what failed."""
     declare(wanrec, {**MODEL, "b@1": {"b.txt": b"b"}})

@@ -137,6 +137,10 @@ def test_unnamed_project_from_elsewhere_may_not_delete(wanrec: Program) -> None:
     assert refused.exit == 3
     assert "PROJECT_UNNAMED" in refused.stderr
     assert one.files() == {"wan22/own@1/a.txt": OWN["a.txt"]}
+    for name in ("state.json", "state.json.backup", "journal/folded"):
+        (one.root / ".wanrec" / name).unlink(missing_ok=True)
+    one.ok("state", "rebuild")
+    assert "PROJECT_UNNAMED" in two.run("plan").stderr
 
 
 @pytest.mark.parametrize(
