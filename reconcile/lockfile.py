@@ -1,8 +1,10 @@
 """``NAME.lock.toml`` ↔ `LockFile`: what `wanrec lock` pinned, beside the spec it pins.
 
-Pure: bytes in, values out, and back. A lock entry adds what a declaration left open (size, sha256,
-the file list itself, the commit of a source); it never overrules one. `declaration_digest` says
-which parts of a declaration an entry depends on: when it differs, the entry is outdated.
+The values, their digests and their text; `lockfile_parse` reads it. An entry adds what a
+declaration left open (size, sha256, the file list itself, the commit of a source); it never
+overrules one. `declaration_digest` says which parts of a declaration an entry depends on: when it
+differs, the entry is outdated. Each entry carries a digest of itself, so that an edit by hand is
+seen; that is no signature.
 """
 
 from __future__ import annotations
@@ -10,18 +12,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 import attrs
 
-from wanrec.reconcile.errors import ErrorCode, FaultGroup
-from wanrec.reconcile.manifest_checks import Findings, show_value
 from wanrec.reconcile.manifest_models import ModelDecl
 from wanrec.reconcile.manifest_schema import FILE_KEYS, Key, Kind
-from wanrec.reconcile.manifest_text import read_toml
-from wanrec.reconcile.names import check_model_id, find_collisions
-from wanrec.reconcile.toml_lines import KeyPath
 
 __all__ = [
     "LOCK_FILE_KEYS",
@@ -33,8 +31,8 @@ __all__ = [
     "LockedModel",
     "declaration_digest",
     "dump_lock",
+    "entry_digest",
     "lock_path",
-    "parse_lock",
     "pin_source",
 ]
 
@@ -45,6 +43,7 @@ LOCK_KEYS: Mapping[str, Key] = {
 }
 LOCK_MODEL_KEYS: Mapping[str, Key] = {
     "spec_sha256": Key(Kind.SHA256, "Digest of the declaration it pins", required=True),
+    "entry_sha256": Key(Kind.SHA256, "Digest of this entry: an edit by hand shows"),
     "revisions": Key(Kind.TABLE, "Source URL → the commit it was resolved to"),
     "files": Key(Kind.TABLES, "The files as the sources had them"),
     "unpinned": Key(Kind.STRINGS, "Files known by name only; `wanrec lock` has yet to pin them"),
@@ -130,6 +129,22 @@ def declaration_digest(decl: ModelDecl) -> str:
     return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
 
 
+_values_of = attrgetter(*LOCK_FILE_KEYS)
+
+
+def entry_digest(model_id: str, model: LockedModel) -> str:
+    """Return the sha256 over all that an entry says, however its TOML is laid out."""
+    files = sorted(model.files, key=lambda file: (file.path, file.variant or ""))
+    parts = [
+        model_id,
+        model.spec_sha256,
+        sorted(model.revisions.items()),
+        sorted(model.unpinned),
+        [_values_of(file) for file in files],
+    ]
+    return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
+
+
 def pin_source(url: str, commit: str) -> str:
     """Return a Hub URL that names the commit; other URLs have no revision and stay as they are."""
     match = re.fullmatch(r"(hf://[^/@]+/[^/@]+)(?:@[^/]+)?(/.*)?", url)
@@ -142,7 +157,10 @@ def dump_lock(lock: LockFile) -> str:
 
     models = {}
     for model_id, model in sorted(lock.models.items()):
-        entry: dict[str, Any] = {"spec_sha256": model.spec_sha256}
+        entry: dict[str, Any] = {
+            "spec_sha256": model.spec_sha256,
+            "entry_sha256": entry_digest(model_id, model),
+        }
         if model.revisions:
             entry["revisions"] = dict(sorted(model.revisions.items()))
         if model.unpinned:
@@ -159,78 +177,3 @@ def _dump_file(file: LockedFile) -> dict[str, Any]:
     return {
         name: value for name, value in values.items() if value is not None and value is not False
     }
-
-
-def parse_lock(data: bytes, name: str) -> LockFile:
-    """Read a lock file.
-
-    Args:
-        data: the bytes.
-        name: its POSIX path relative to the project directory, for messages.
-
-    Raises:
-        FaultGroup: every fault of the file.
-    """
-    raw, text = read_toml(data, name)
-    findings = Findings(name, text)
-    _check_version(raw, findings)
-    top = findings.table(raw, LOCK_KEYS, ())
-    models = {
-        model_id: _read_model(findings, ("models", model_id), block)
-        for model_id, block in top.get("models", {}).items()
-    }
-    try:
-        findings.close()
-    except FaultGroup as group:
-        spec = name.removesuffix(".lock.toml") + ".toml"
-        raise FaultGroup(group.faults, hint=f"write it again: wanrec lock {spec}") from None
-    return LockFile(path=name, sha256=hashlib.sha256(data).hexdigest(), models=models)
-
-
-def _check_version(raw: Mapping[str, Any], findings: Findings) -> None:
-    version = raw.get("schema_version", LOCK_SCHEMA_VERSION)
-    if type(version) is int and version == LOCK_SCHEMA_VERSION:
-        return
-    message = f"lock version {show_value(version)}; this wanrec reads {LOCK_SCHEMA_VERSION}"
-    findings.add(("schema_version",), message, ErrorCode.SCHEMA_VERSION_MISMATCH)
-    findings.close()
-
-
-def _read_model(findings: Findings, at: KeyPath, block: Any) -> LockedModel:
-    findings.add_name(at, check_model_id(str(at[-1])))
-    if not isinstance(block, dict):
-        findings.add(at, f"must be a table, not {show_value(block)}")
-        return LockedModel(spec_sha256="")
-    values = findings.table(block, LOCK_MODEL_KEYS, at)
-    revisions = values.get("revisions", {})
-    for source, commit in revisions.items():
-        if not isinstance(commit, str):
-            findings.add((*at, "revisions", source), f"must be a string, not {show_value(commit)}")
-    files = tuple(
-        _read_file(findings, (*at, "files", place), entry)
-        for place, entry in enumerate(values.get("files", ()))
-    )
-    for paths in _paths_by_variant(files):
-        for path, earlier, why in find_collisions(paths):
-            message = f"{show_value(path)} and {show_value(earlier)} collide: {why}"
-            findings.add((*at, "files"), message, ErrorCode.NAME_COLLISION)
-    return LockedModel(
-        spec_sha256=values.get("spec_sha256", "").lower(),
-        revisions=revisions,
-        files=files,
-        unpinned=tuple(values.get("unpinned", ())),
-    )
-
-
-def _read_file(findings: Findings, at: KeyPath, entry: Any) -> LockedFile:
-    values = findings.table(entry, LOCK_FILE_KEYS, at)
-    required = {"path": "", "size": 0, "sha256": ""}
-    locked = LockedFile(**{**required, **values})
-    return attrs.evolve(locked, sha256=locked.sha256.lower())
-
-
-def _paths_by_variant(files: tuple[LockedFile, ...]) -> Iterator[list[str]]:
-    """Yield the paths that lie together in one model directory, for each variant."""
-    variants: set[str | None] = {file.variant for file in files if file.variant is not None}
-    for variant in sorted(variants or {None}, key=str):
-        yield [file.path for file in files if file.path and file.variant in (None, variant)]

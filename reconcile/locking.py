@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 
 from wanrec.providers.base import ProviderContext
-from wanrec.reconcile.collect import find_specs, load, read_file
-from wanrec.reconcile.desired_lookup import Declared, ModelIndex
+from wanrec.reconcile.collect import LOCK_SUFFIX, find_specs, load, read_file
 from wanrec.reconcile.engine_files import write_output
+from wanrec.reconcile.engine_hooks import spec_reader
+from wanrec.reconcile.engine_last_failed import expanded
 from wanrec.reconcile.errors import ErrorCode, FaultGroup, WanrecError, worst_exit
-from wanrec.reconcile.lockfile import LockedModel, LockFile, dump_lock, lock_path, parse_lock
+from wanrec.reconcile.lockfile import LockedModel, LockFile, dump_lock, lock_path
+from wanrec.reconcile.lockfile_parse import read_lock
+from wanrec.reconcile.locking_choice import chosen_models
 from wanrec.reconcile.locking_model import is_unchanged, needs_sources, pin_model
 from wanrec.reconcile.locking_sources import Desk
+from wanrec.reconcile.select_args import SelectArgs
 
 if TYPE_CHECKING:
-    from wanrec.reconcile.collect import Collection, FoundSpecs
     from wanrec.reconcile.manifest import Manifest
     from wanrec.reconcile.manifest_models import ModelDecl
     from wanrec.reconcile.workbench import Workbench
@@ -42,14 +45,14 @@ class LockRequest:
     """What `wanrec lock` is asked to do.
 
     Attributes:
-        words: spec files, folders and models; empty: all specs of the project.
+        select: which models; a model is pinned whole.
         upgrade: ask the sources also for what is pinned.
         fetch: read large files whose digest no source states.
         offline: use local sources only.
         warn, progress, stop: see `Desk`.
     """
 
-    words: tuple[str, ...] = ()
+    select: SelectArgs = attrs.field(factory=SelectArgs)
     upgrade: bool = False
     fetch: bool = False
     offline: bool | None = None
@@ -85,22 +88,26 @@ def lock_specs(bench: Workbench, request: LockRequest) -> tuple[LockChange, ...]
         WanrecError: the first model that could not be pinned; all of them are in its detail.
     """
     settings = bench.settings
+    select = attrs.evolve(expanded(settings, request.select), declared_marks=settings.marks)
     found = find_specs(
         settings.project_dir,
-        request.words,
+        select.words,
         settings.manifest,
         settings.spec_paths,
         cwd=settings.cwd,
     )
-    collection = load(settings.project_dir, found, read=_read_spec)
-    chosen = _chosen_models(request.words, found, collection)
+    collection = load(settings.project_dir, found, read=_without_locks(spec_reader(settings)))
     places = {spec.path: spec.absolute for spec in found.files}
+    chosen = chosen_models(
+        select, collection, lambda manifest: _locked_paths(places[manifest.path], manifest)
+    )
     locker = _Locker(bench, request, chosen)
+    whole = not (select.words or select.keyword or select.marks or select.exclude)
     manifests = [
         manifest
         for manifest in collection.manifests
         if any(decl.id in chosen for decl in manifest.models)
-        or (not request.words or manifest.path in found.given)
+        or (whole or manifest.path in found.given)
     ]
     changes = tuple(locker.spec(manifest, places[manifest.path]) for manifest in manifests)
     locker.close()
@@ -120,34 +127,37 @@ def write_locks(changes: Iterable[LockChange]) -> None:
             change.place.unlink(missing_ok=True)
 
 
-def _read_spec(path: Path) -> bytes:
-    """As `read_file`; lock files are looked at later, and may be broken or outdated here."""
-    if path.name.endswith(".lock.toml"):
-        raise FileNotFoundError(path)
-    return read_file(path)
+def _without_locks(read: Callable[[Path], bytes]) -> Callable[[Path], bytes]:
+    """Lock files are looked at later, and may be broken or outdated here."""
+
+    def read_spec(path: Path) -> bytes:
+        if path.name.endswith(LOCK_SUFFIX):
+            raise FileNotFoundError(path)
+        return read(path)
+
+    return read_spec
 
 
-def _chosen_models(
-    words: Iterable[str], found: FoundSpecs, collection: Collection
-) -> frozenset[str]:
-    """Ids of the models that the words are about; every declared one without words."""
-    by_spec = {m.path: [decl.id for decl in m.models] for m in collection.manifests}
-    index = ModelIndex(
-        Declared(decl.id, decl.variants, decl.default_variant)
-        for manifest in collection.manifests
-        for decl in manifest.models
-    )
-    chosen: set[str] = set()
-    for word in words:
-        first, sep, rest = word.partition("::")
-        if word in found.words:
-            chosen |= {decl for path in found.words[word] for decl in by_spec.get(path, ())}
-            continue
-        model = rest.partition("::")[0] if sep and first in found.words else first
-        chosen.add(index.key(model).partition("[")[0])
-    if not words:
-        chosen |= {decl for ids in by_spec.values() for decl in ids}
-    return frozenset(chosen)
+def _locked_paths(spec: Path, manifest: Manifest) -> Mapping[str, Sequence[str]]:
+    """Model id → paths, as far as the lock file beside a spec can be read."""
+    name = lock_path(manifest.path)
+    try:
+        lock = read_lock(read_file(spec.with_name(os.path.basename(name))), name).lock
+    except (OSError, FaultGroup):
+        return {}
+    return {key: [file.path for file in model.files] for key, model in lock.models.items()}
+
+
+class _Before(NamedTuple):
+    """What a lock file says now; `lost`: models whose entry there cannot be believed."""
+
+    data: bytes = b""
+    lock: LockFile | None = None
+    lost: frozenset[str] = frozenset()
+
+    def entry(self, model_id: str) -> LockedModel | None:
+        """The entry of a model, if there is one to go by."""
+        return self.lock.models.get(model_id) if self.lock else None
 
 
 class _Locker:
@@ -163,11 +173,12 @@ class _Locker:
         """Work out one lock file."""
         name = lock_path(manifest.path)
         lock_place = place.with_name(os.path.basename(name))
-        data, before = self._before(lock_place, name)
+        before = self._before(lock_place, name, manifest)
+        chosen = self._chosen | before.lost
         desk = self._desk(manifest)
         try:
             entries = [
-                (decl.id, self._entry(decl, before.models.get(decl.id) if before else None, desk))
+                (decl.id, self._entry(decl, before.entry(decl.id), desk, decl.id in chosen))
                 for decl in manifest.models
             ]
         finally:
@@ -178,10 +189,10 @@ class _Locker:
         return LockChange(
             path=name,
             place=lock_place,
-            before=before,
+            before=before.lock,
             after=after,
             text=text,
-            changed=text.encode() != (data or b""),
+            changed=text.encode() != before.data,
         )
 
     def close(self) -> None:
@@ -197,26 +208,34 @@ class _Locker:
             first.detail = "\n".join(filter(None, [first.detail, *lines]))
         raise first
 
-    def _before(self, place: Path, name: str) -> tuple[bytes | None, LockFile | None]:
+    def _before(self, place: Path, name: str, manifest: Manifest) -> _Before:
         try:
             data = read_file(place)
         except FileNotFoundError:
-            return None, None
+            return _Before()
         except OSError as error:
             from wanrec.reconcile.disk_errors import translate_os_error
 
             raise translate_os_error(error, name, "read") from error
         try:
-            return data, parse_lock(data, name)
+            read = read_lock(data, name)
         except FaultGroup as group:
             if group.code is ErrorCode.SCHEMA_VERSION_MISMATCH:
                 raise
-            self._request.warn(f"{name} is broken and is made anew: {group.faults[0].message}")
-            return data, None
+            self._request.warn(
+                f"{name} is broken and is made anew, every model of it as with --upgrade:"
+                f" {group.faults[0].message}"
+            )
+            return _Before(data, None, frozenset(decl.id for decl in manifest.models))
+        for fault in read.faults.faults if read.faults else ():
+            self._request.warn(f"{fault}; it is asked for as with --upgrade")
+        return _Before(data, read.lock, read.edited)
 
-    def _entry(self, decl: ModelDecl, old: LockedModel | None, desk: Desk) -> LockedModel | None:
+    def _entry(
+        self, decl: ModelDecl, old: LockedModel | None, desk: Desk, chosen: bool
+    ) -> LockedModel | None:
         request = self._request
-        if decl.id not in self._chosen:
+        if not chosen:
             return old
         try:
             needed = needs_sources(decl, old)

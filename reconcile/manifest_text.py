@@ -47,6 +47,7 @@ _deep_key = re.compile(
     rf"(?<![\w-])[\w-]++(?:[ \t]*+\.[ \t]*+[\w-]++){{{MAX_KEY_PARTS}}}", re.ASCII
 ).search
 _long_number = re.compile(r"[0-9_]{4300}").search
+_conflict = re.compile(r"^(?:<{7}|={7}|>{7})(?:[ \t].*)?$", re.MULTILINE).search
 _place = re.compile(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", re.DOTALL).fullmatch
 
 
@@ -60,6 +61,10 @@ def read_toml(data: bytes, name: str) -> tuple[dict[str, Any], str]:
     try:
         return _parse(text), text
     except tomllib.TOMLDecodeError as error:
+        conflict = _conflict(text)
+        if conflict is not None:
+            place = _line(text, conflict.start())
+            raise _refused(name, place, "an unresolved merge conflict") from None
         raise _refused(name, *_syntax_place(str(error), text)) from None
     except RecursionError:
         raise _refused(name, None, "arrays or tables are nested too deeply") from None

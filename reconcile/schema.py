@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, get_type_hints
 
 from wanrec.reconcile.actions import Action, Block, DriftItem, PlanOptions, RecordChange, Summary
-from wanrec.reconcile.lockfile import LOCK_SCHEMA_VERSION, LockedModel
+from wanrec.reconcile.lockfile import LOCK_MODEL_KEYS, LOCK_SCHEMA_VERSION, LockedModel
 from wanrec.reconcile.schema_manifest import manifest_schema
 from wanrec.reconcile.telemetry import EventKind
 from wanrec.state.model import STATE_FORMAT_VERSION, State
@@ -127,6 +127,10 @@ def _with_pattern(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lock() -> dict[str, Any]:
+    definitions = _definitions(LockedModel)
+    what = LOCK_MODEL_KEYS["entry_sha256"].doc
+    properties = definitions["LockedModel"]["properties"]
+    properties["entry_sha256"] = {**_SHA256, "description": what}
     return {
         "title": "wanrec lock file",
         "description": "NAME.lock.toml: written by `wanrec lock`, committed, never edited by hand.",
@@ -137,7 +141,7 @@ def _lock() -> dict[str, Any]:
         },
         "required": ["schema_version"],
         "additionalProperties": False,
-        "$defs": _definitions(LockedModel),
+        "$defs": definitions,
     }
 
 

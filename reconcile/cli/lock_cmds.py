@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from wanrec.reconcile.cli.options import format_option, global_options
+from wanrec.reconcile.cli.options import format_option, global_options, select_options
 from wanrec.reconcile.cli.session import Session
 from wanrec.reconcile.errors import ExitCode
 
 if TYPE_CHECKING:
     from wanrec.reconcile.lockfile import LockedFile, LockedModel
     from wanrec.reconcile.locking import LockChange
+    from wanrec.reconcile.select_args import SelectArgs
 
 __all__ = ["ByteCounter", "lock", "run_lock"]
 
@@ -41,8 +42,8 @@ class ByteCounter:
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="[SPEC | MODEL]...")
-@click.option("--upgrade", is_flag=True, help="Ask again for what is pinned; all, or the MODELs.")
+@select_options
+@click.option("--upgrade", is_flag=True, help="Ask again for what is pinned, too.")
 @click.option("--check", is_flag=True, help="Write nothing; exit 2 if --upgrade would change it.")
 @click.option("--fetch", is_flag=True, help="Read large files whose sha256 no source states.")
 @click.option("--offline", is_flag=True, default=None, help="Use local sources only.")
@@ -52,20 +53,33 @@ class ByteCounter:
 def lock(
     session: Session,
     /,
-    words: tuple[str, ...],
     upgrade: bool,
     check: bool,
     fetch: bool,
     offline: bool | None,
     fmt: str,
+    **options: Any,
 ) -> int:
     """Ask the sources, and write revision, size and sha256 of every file into NAME.lock.toml.
 
     Only what is not pinned yet is asked for, unless --upgrade or --check is given. When two
     sources do not agree, both answers are shown and nothing is written.
+
+    \b
+    Examples:
+      wanrec lock                                everything that is not pinned yet
+      wanrec lock --upgrade t2v-A14B             one model, as its sources are now
+      wanrec lock --check -m nightly             exit 2 when --upgrade would change something
     """
+    from wanrec.reconcile.select_args import SelectArgs
+
     changes = run_lock(
-        session, words, upgrade=upgrade or check, fetch=fetch, offline=offline, write=not check
+        session,
+        SelectArgs(**options),
+        upgrade=upgrade or check,
+        fetch=fetch,
+        offline=offline,
+        write=not check,
     )
     changed = [change for change in changes if change.changed]
     if fmt == "json":
@@ -79,7 +93,7 @@ def lock(
 
 def run_lock(
     session: Session,
-    words: tuple[str, ...],
+    select: SelectArgs,
     *,
     upgrade: bool = False,
     fetch: bool = False,
@@ -90,7 +104,7 @@ def run_lock(
     from wanrec.reconcile.locking import LockRequest, lock_specs, write_locks
 
     request = LockRequest(
-        words=words,
+        select=select,
         upgrade=upgrade,
         fetch=fetch,
         offline=offline,

@@ -46,8 +46,9 @@ def init(session: Session, /, urls: tuple[str, ...]) -> None:
         )
     if urls:
         from wanrec.reconcile.cli.lock_cmds import run_lock
+        from wanrec.reconcile.select_args import SelectArgs
 
-        run_lock(session, ("specs/models.toml",))
+        run_lock(session, SelectArgs(words=("specs/models.toml",)))
         session.say("Wrote specs/models.lock.toml. Next: `wanrec plan`.")
         return
     session.say("Next: edit specs/models.toml, then `wanrec validate` and `wanrec plan`.")

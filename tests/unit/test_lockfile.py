@@ -14,9 +14,9 @@ from wanrec.reconcile.lockfile import (
     declaration_digest,
     dump_lock,
     lock_path,
-    parse_lock,
     pin_source,
 )
+from wanrec.reconcile.lockfile_parse import parse_lock, read_lock
 from wanrec.reconcile.manifest import ModelDecl, parse_manifest
 
 DIGEST = "0123456789abcdef" * 4
@@ -89,6 +89,8 @@ def test_digests_are_lower_case() -> None:
         (b"schema_version = 2", "reads 1", ErrorCode.SCHEMA_VERSION_MISMATCH),
         (b"models = {}", "schema_version", ErrorCode.INVALID_MANIFEST),
         (b"schema_version =", "not TOML", ErrorCode.INVALID_MANIFEST),
+        (b"schema_version = 1\n<<<<<<< HEAD\n", ":2: an unresolved merge conflict", None),
+        (b"schema_version = 1\nmodels = {}\n>>>>>>> b\n", ":3: an unresolved merge", None),
         (document("sise = 3"), 'unknown key "sise"; did you mean "size"?', None),
         (document(top='modles = "x"'), 'did you mean "models"?', None),
         (document('optional = "no"'), "true or false", None),
@@ -116,6 +118,63 @@ def test_faults(data: bytes, message: str, code: ErrorCode | None) -> None:
 def test_all_faults_at_once() -> None:
     """A file with three faults tells all three."""
     assert len(faults(document("sise = 1\nvariant = 2", model="files2 = []"))) == 3
+
+
+def written() -> str:
+    """A lock file of two models, as `wanrec lock` writes it."""
+    one, two = (LockedFile(path=path, size=1, sha256=DIGEST) for path in ("x.json", "y.json"))
+    first = LockedModel(
+        spec_sha256=DIGEST,
+        revisions={"hf://a/b": "f" * 40},
+        files=(one, two),
+        unpinned=("z.json",),
+    )
+    second = LockedModel(spec_sha256=DIGEST, files=(one,))
+    return dump_lock(LockFile(path=NAME, models={"a@1": first, "b@1": second}))
+
+
+LAST = written().index('[[models."b@1".files]]')
+
+
+@pytest.mark.parametrize(
+    ("edited", "model"),
+    [
+        (written().replace("size = 1", "size = 2", 1), "a@1"),
+        (written().replace('sha256 = "0123', 'sha256 = "1123', 1), "a@1"),
+        (written().replace("y.json", "w.json"), "a@1"),
+        (written().replace('"z.json",', ""), "a@1"),
+        (written().replace("f" * 40, "e" * 40), "a@1"),
+        (written().replace("size = 1", 'size = 1\netag = "1"', 1), "a@1"),
+        (written()[:LAST], "b@1"),
+        (written() + "optional = true\n", "b@1"),
+        (written().replace('"b@1"', '"c@1"'), "c@1"),
+        (written() + f'[models."c@1"]\nspec_sha256 = "{DIGEST}"\n', "c@1"),
+    ],
+)
+def test_an_edit_by_hand_is_refused(edited: str, model: str) -> None:
+    """Whatever is changed, added or taken out of an entry, the entry is named with its line."""
+    found = faults(edited.encode())
+    assert all(code is ErrorCode.LOCK_OUTDATED for _, code in found)
+    assert f'models."{model}"' in found[-1][0] and "edited by hand" in found[-1][0]
+    line = int(found[-1][0].split(":")[1])
+    assert f'[models."{model}"' in edited.splitlines()[line - 1]
+    read = read_lock(edited.encode(), NAME)
+    assert model in read.edited and model not in read.lock.models
+
+
+def test_the_layout_is_no_edit() -> None:
+    """Line ends, comments, order and case of digits say nothing, so they may be anything."""
+    text = written().replace("\n", "\r\n") + "# reviewed\r\n"
+    assert parse_lock(text.encode(), NAME).models == parse_lock(written().encode(), NAME).models
+    upper = written().replace(f'sha256 = "{DIGEST}"', f'sha256 = "{DIGEST.upper()}"')
+    assert parse_lock(upper.encode(), NAME).models == parse_lock(written().encode(), NAME).models
+
+
+def test_a_lock_without_digests_is_of_an_earlier_version() -> None:
+    """It is believed as it stands; the first entry that has one makes them needed."""
+    lines = written().splitlines(keepends=True)
+    bare = "".join(line for line in lines if not line.startswith("entry_sha256"))
+    assert parse_lock(bare.encode(), NAME).models.keys() == {"a@1", "b@1"}
 
 
 def test_names() -> None:

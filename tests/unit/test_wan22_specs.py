@@ -11,7 +11,7 @@ from support.wan22 import SPECS, generated, rows
 
 from wanrec.reconcile.collect import collect
 from wanrec.reconcile.desired import build
-from wanrec.reconcile.lockfile import parse_lock
+from wanrec.reconcile.lockfile_parse import parse_lock
 from wanrec.reconcile.manifest import parse_manifest
 
 # What the facts say sharing saves; files whose size or digest nobody states count as unique.

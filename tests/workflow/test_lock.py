@@ -12,7 +12,8 @@ import tomli_w
 from support.program import Program
 from support.specs import mirror
 
-from wanrec.reconcile.lockfile import LockedModel, dump_lock, parse_lock
+from wanrec.reconcile.lockfile import LockedModel, dump_lock
+from wanrec.reconcile.lockfile_parse import parse_lock
 
 FILES = {
     "config.json": b'{"a": 1}',
@@ -211,6 +212,106 @@ def test_a_broken_lock_is_made_anew(wanrec: Program, text: str) -> None:
     assert refused.exit == 3 and "wanrec lock" in refused.stderr + refused.stdout
     assert "broken" in wanrec.ok("lock").stderr
     wanrec.ok("plan")
+
+
+def two_models(program: Program) -> Path:
+    """Two locked models, a and b, each with x.json and vae/model.onnx; returns the lock file."""
+    files = {"x.json": b"1", "vae/model.onnx": b"weights"}
+    models: dict[str, dict[str, object]] = {
+        f"{name}@1": {"sources": [mirror(program, name, files)], "marks": [f"mark_{name}"]}
+        for name in ("a", "b")
+    }
+    spec(program, models)
+    program.ok("lock")
+    return program.project / "specs/m.lock.toml"
+
+
+def changed_mirrors(program: Program) -> None:
+    """Both sources have another x.json from now on."""
+    for name in ("a", "b"):
+        mirror(program, name, {"x.json": b"2"})
+
+
+@pytest.mark.parametrize("command", [("validate",), ("plan",), ("apply", "-y")])
+def test_a_lock_edited_by_hand(wanrec: Program, command: tuple[str, ...]) -> None:
+    """An edited entry is refused before anything is touched, and the command that helps named."""
+    path = two_models(wanrec)
+    path.write_text(path.read_text().replace("size = 1\n", "size = 7\n", 1))
+    refused = wanrec.run(*command)
+    assert refused.exit == 3 and "Error[LOCK_OUTDATED]" in refused.stderr
+    assert "specs/m.lock.toml:4: edited by hand" in refused.stderr
+    assert "wanrec lock specs/m.toml" in refused.stderr
+    assert not any(wanrec.root.iterdir())
+
+
+def test_an_edited_entry_is_asked_for_again(wanrec: Program) -> None:
+    """`wanrec lock` mends it, even when another model was named; the others keep their pins."""
+    path = two_models(wanrec)
+    whole = path.read_text()
+    changed_mirrors(wanrec)
+    path.write_text(whole.replace("size = 1\n", "size = 7\n", 1))
+    assert wanrec.run("lock", "--check", "b").exit == 2
+    done = wanrec.ok("lock", "b")
+    assert "edited by hand" in done.stderr and "asked for as with --upgrade" in done.stderr
+    mended = locked(wanrec)
+    assert mended["a@1"].files[1].sha256 == sha(b"2")
+    assert mended["b@1"].files[1].sha256 == sha(b"1")
+    wanrec.ok("plan")
+
+
+def test_an_earlier_lock_gets_its_digests(wanrec: Program) -> None:
+    """A lock file without digests plans as it did, and the next `wanrec lock` completes it."""
+    path = two_models(wanrec)
+    whole = path.read_text()
+    lines = whole.splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.startswith("entry_sha256")))
+    wanrec.ok("plan")
+    assert wanrec.run("lock", "--check").exit == 2
+    wanrec.ok("lock")
+    assert path.read_text() == whole
+
+
+def test_a_conflict_in_a_lock(wanrec: Program) -> None:
+    """Markers of an unresolved merge are named with their line, not as bad TOML."""
+    path = two_models(wanrec)
+    path.write_text(path.read_text().replace("size = 1\n", "<<<<<<< HEAD\nsize = 1\n", 1))
+    refused = wanrec.run("plan")
+    assert refused.exit == 3 and "an unresolved merge conflict" in refused.stderr
+    assert "wanrec lock specs/m.toml" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-k", "b@1"),
+        ("-k", "b and vae"),
+        ("-m", "mark_b"),
+        ("--exclude", "a@1"),
+        ("b::vae/model.onnx",),
+        ("specs/m.toml::b@1",),
+        ("specs/m.toml::b@1::x.json",),
+        ("b@*",),
+    ],
+)
+def test_selection(wanrec: Program, words: tuple[str, ...]) -> None:
+    """Every way to select chooses the models that are asked for; the others keep their pins."""
+    two_models(wanrec)
+    before = locked(wanrec)
+    changed_mirrors(wanrec)
+    wanrec.ok("lock", "--upgrade", *words)
+    after = locked(wanrec)
+    assert after["a@1"] == before["a@1"]
+    assert after["b@1"].files[1].sha256 == sha(b"2")
+
+
+def test_selection_before_the_first_lock(wanrec: Program) -> None:
+    """What has no files yet is matched by its own names; nothing that matches is exit 3."""
+    models = {f"{n}@1": {"sources": [mirror(wanrec, n, {"x": b"x"})]} for n in ("a", "b")}
+    spec(wanrec, models)
+    wanrec.ok("lock", "-k", "b")
+    assert list(locked(wanrec)) == ["b@1"]
+    refused = wanrec.run("lock", "-k", "nothing")
+    assert refused.exit == 3 and "NOTHING_SELECTED" in refused.stderr
 
 
 def test_a_newer_lock_is_left_alone(wanrec: Program) -> None:

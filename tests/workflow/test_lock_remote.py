@@ -13,7 +13,8 @@ from support.hub_server import HubServer, running_hub
 from support.program import Finished, Program
 from support.seaweed import Seaweed
 
-from wanrec.reconcile.lockfile import LockedModel, parse_lock
+from wanrec.reconcile.lockfile import LockedModel
+from wanrec.reconcile.lockfile_parse import parse_lock
 
 WEIGHTS = bytes(range(256)) * 20
 """Large enough for the Hub to keep it as LFS, with a digest of its own."""
