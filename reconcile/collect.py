@@ -1,43 +1,39 @@
-"""Finds the spec files of a run and reads them, their lock files and their `defaults.toml`.
+"""Reads the spec files of a run, their lock files and their `defaults.toml`.
 
-The only module that reads spec files; what they mean is decided elsewhere. Specs come from the
-words of the command line, else ``WAN_MODELS_MANIFEST``, else the project's spec folders. Specs that
-words name do not hide the project's other specs: those are read too, for look-ups, and their
-faults do not stop the run. All faults of all files come together.
+The only module that reads spec files; `collect_find` says which, and what they mean is decided
+elsewhere. The project's specs that no word names are read too, for look-ups, and their faults do
+not stop the run. All faults of all files come together.
 """
 
 from __future__ import annotations
 
-import glob
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import attrs
 
-from wanrec.reconcile.errors import ErrorCode, Fault, FaultGroup, WanrecError
+from wanrec.reconcile.collect_find import (
+    DEFAULTS_FILE,
+    LOCK_SUFFIX,
+    FoundSpecs,
+    SpecFile,
+    find_specs,
+    folders_above,
+    lock_name,
+    relative_name,
+)
+from wanrec.reconcile.errors import ErrorCode, Fault, FaultGroup
 
 if TYPE_CHECKING:
     from wanrec.reconcile.lockfile import LockFile
     from wanrec.reconcile.manifest import DefaultsFile, Manifest
     from wanrec.reconcile.model import SpecSource
 
-__all__ = [
-    "Collection",
-    "FoundSpecs",
-    "SpecFile",
-    "collect",
-    "digests",
-    "find_specs",
-    "load",
-    "read_file",
-]
+__all__ = ["Collection", "collect", "digests", "load", "read_file"]
 
-DEFAULTS_FILE = "defaults.toml"
-LOCK_SUFFIX = ".lock.toml"
-_NOT_SPECS = (DEFAULTS_FILE, "pyproject.toml", "wanrec.toml")
 Read = Callable[[Path], bytes]
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from wanrec.reconcile.collect import DEFAULTS_FILE, read_file
+from wanrec.reconcile.collect import read_file
+from wanrec.reconcile.collect_find import DEFAULTS_FILE
 
 __all__ = ["model_origins"]
 

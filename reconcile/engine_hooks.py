@@ -57,7 +57,8 @@ def transforms(settings: Settings) -> bool:
 
 def spec_reader(settings: Settings) -> Callable[[Path], bytes]:
     """Return how spec files are read: as they are, or as plug-ins transform them."""
-    from wanrec.reconcile.collect import DEFAULTS_FILE, LOCK_SUFFIX, read_file
+    from wanrec.reconcile.collect import read_file
+    from wanrec.reconcile.collect_find import DEFAULTS_FILE, LOCK_SUFFIX
 
     plugins = activate(settings)
     if plugins is None or not plugins.transforms:

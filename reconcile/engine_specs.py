@@ -11,7 +11,8 @@ from pathlib import Path
 
 import attrs
 
-from wanrec.reconcile.collect import FoundSpecs, digests, find_specs, load
+from wanrec.reconcile.collect import digests, load
+from wanrec.reconcile.collect_find import FoundSpecs, find_specs
 from wanrec.reconcile.engine_hooks import spec_reader
 from wanrec.reconcile.engine_last_failed import expanded
 from wanrec.reconcile.errors import Fault, FaultGroup, WanrecError

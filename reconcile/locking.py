@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import attrs
 
 from wanrec.providers.base import ProviderContext
-from wanrec.reconcile.collect import LOCK_SUFFIX, find_specs, load, read_file
+from wanrec.reconcile.collect import load, read_file
+from wanrec.reconcile.collect_find import LOCK_SUFFIX, find_specs
 from wanrec.reconcile.engine_files import write_output
 from wanrec.reconcile.engine_hooks import spec_reader
 from wanrec.reconcile.engine_last_failed import expanded

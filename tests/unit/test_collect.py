@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from wanrec.reconcile.collect import Collection, collect, find_specs, load
+from wanrec.reconcile.collect import Collection, collect, load
+from wanrec.reconcile.collect_find import find_specs
 from wanrec.reconcile.errors import ErrorCode, FaultGroup, WanrecError
 
 DIGEST = "ab" * 32
