@@ -6,13 +6,14 @@ with `register` (the engine does it for hooks); a scheme that is taken is refuse
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wanrec.providers.base import Provider, ProviderContext
+    from wanrec.providers.shelf import Shelf
     from wanrec.providers.source_url import SourceUrl
 
-__all__ = ["KNOWN_SCHEMES", "known_schemes", "provider_for", "register"]
+__all__ = ["KNOWN_SCHEMES", "known_schemes", "provider_for", "register", "shelf_for"]
 
 _BUILT_IN = {
     "local": "wanrec.providers.local:LocalProvider",
@@ -23,6 +24,7 @@ _BUILT_IN = {
     "https": "wanrec.providers.web:WebProvider",
     "s3": "wanrec.providers.s3:S3Provider",
 }
+_SHELVES = {"s3": "wanrec.providers.s3_shelf:S3Shelf"}
 KNOWN_SCHEMES = tuple(sorted(_BUILT_IN))
 _table = dict(_BUILT_IN)
 
@@ -56,8 +58,6 @@ def provider_for(source: str | SourceUrl, context: ProviderContext) -> Provider:
     Raises:
         WanrecError: INVALID_MANIFEST for a URL that is none, or of a scheme nobody provides.
     """
-    import importlib
-
     from wanrec.providers.source_url import SourceUrl, parse_source
     from wanrec.reconcile.errors import ErrorCode, WanrecError
 
@@ -70,6 +70,23 @@ def provider_for(source: str | SourceUrl, context: ProviderContext) -> Provider:
             source=str(url),
             hint=f"one of {', '.join(f'{scheme}://' for scheme in known_schemes())}",
         )
-    module, _, name = target.partition(":")
-    provider: Provider = getattr(importlib.import_module(module), name)(url, context)
+    provider: Provider = _named(target)(url, context)
     return provider
+
+
+def shelf_for(url: SourceUrl, context: ProviderContext) -> Shelf | None:
+    """Make what writes to a place; None when nothing can be written to that kind of place.
+
+    Raises:
+        WanrecError: the place cannot be asked.
+    """
+    target = _SHELVES.get(url.scheme)
+    shelf: Shelf | None = None if target is None else _named(target)(url, context)
+    return shelf
+
+
+def _named(target: str) -> Any:
+    import importlib
+
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)

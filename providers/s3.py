@@ -38,12 +38,17 @@ class _OtherRegionFault(SourceFault):
 
 
 class S3Provider(HttpProvider):
-    """One prefix of one bucket."""
+    """One prefix of one bucket.
+
+    Attributes:
+        bucket: its name.
+        prefix: what every key begins with: empty, or ends with a slash.
+    """
 
     def __init__(self, url: SourceUrl, context: ProviderContext) -> None:
         super().__init__(url, context)
-        self._bucket, _, prefix = url.location.partition("/")
-        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self.bucket, _, prefix = url.location.partition("/")
+        self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._found_region: str | None = None
         self._versions: dict[str, tuple[str | None, str]] = {}
 
@@ -66,21 +71,20 @@ class S3Provider(HttpProvider):
         )
 
     def _catalogue(self) -> Iterator[CatalogueEntry]:
-        query: dict[str, str] = {"Bucket": self._bucket, "Prefix": self._prefix}
-        if self._account.requester_pays:
+        query: dict[str, str] = {"Bucket": self.bucket, "Prefix": self.prefix}
+        if self.requester_pays:
             query["RequestPayer"] = "requester"
-        self._checked_base()
+        client = self.client()
         try:
-            client = self._account.client()
             with translated():
                 for page in client.get_paginator("list_objects_v2").paginate(**query):
                     yield from self._entries(page)
         except AccountError as error:
-            raise self._account_fault(error) from None
+            raise self.account_fault(error) from None
 
     def _entries(self, page: Mapping[str, Any]) -> Iterator[CatalogueEntry]:
         for item in page.get("Contents", ()):
-            path = item["Key"][len(self._prefix) :]
+            path = item["Key"][len(self.prefix) :]
             if path and not path.endswith("/"):  # consoles make such objects to show folders
                 tag = item.get("ETag")
                 yield CatalogueEntry(path=path, size=item["Size"], etag=tag, blob_id=tag)
@@ -93,6 +97,24 @@ class S3Provider(HttpProvider):
             # Later ranges name the version of the first: an overwrite meanwhile does not matter.
             located = attrs.evolve(located, url=_with_version(located.url, version))
         return super()._open_range(located, start, stop)
+
+    @property
+    def requester_pays(self) -> bool:
+        """True when whoever asks pays for the traffic."""
+        return self._account.requester_pays
+
+    def client(self) -> Any:
+        """The SDK's client, once the address was found fit to be asked.
+
+        Raises:
+            SourceFault: POLICY_DENIED for plain http; INVALID_CONFIG; AUTH_FAIL.
+        """
+        self._checked_base()
+        try:
+            self._account.credentials()  # who has none is told so before the SDK is
+            return self._account.client()
+        except AccountError as error:
+            raise self.account_fault(error) from None
 
     def send(self, method: str, url: str, headers: Mapping[str, str], path: str) -> Response:
         """As the base class, signed; a bucket in another region is asked there, once."""
@@ -112,13 +134,13 @@ class S3Provider(HttpProvider):
         self, method: str, url: str, headers: Mapping[str, str], path: str
     ) -> dict[str, str]:
         sent = dict(headers)
-        if self._account.requester_pays:
+        if self.requester_pays:
             sent["x-amz-request-payer"] = "requester"
         try:
             credentials = self._account.credentials()
             origin, target = parse_url(url)
         except AccountError as error:
-            raise self._account_fault(error) from None
+            raise self.account_fault(error) from None
         except WireFault as fault:
             raise self.wire_error(fault, path) from fault
         if credentials is None:
@@ -170,15 +192,15 @@ class S3Provider(HttpProvider):
         query = self.url.query
         options = "\n".join(f"{name}={query[name]}" for name in sorted(query))
         account = self.session.shared(
-            f"s3\n{self._bucket}\n{options}",
-            lambda: Account(self._bucket, query, self.context.environ, self.context.limits),
+            f"s3\n{self.bucket}\n{options}",
+            lambda: Account(self.bucket, query, self.context.environ, self.context.limits),
         )
         assert isinstance(account, Account)
         return account
 
     def _base(self) -> str:
         account = self._account
-        return account.address(self._bucket, self._found_region or account.region())
+        return account.address(self.bucket, self._found_region or account.region())
 
     def _checked_base(self) -> str:
         """The bucket's address; plain http is refused before any credential is looked for."""
@@ -186,7 +208,7 @@ class S3Provider(HttpProvider):
             base = self._base()
             self._vet_scheme(parse_url(base)[0], "")
         except AccountError as error:
-            raise self._account_fault(error) from None
+            raise self.account_fault(error) from None
         except WireFault:
             raise self.error(
                 ErrorCode.INVALID_CONFIG, "the S3 endpoint is not an http or https address"
@@ -194,9 +216,10 @@ class S3Provider(HttpProvider):
         return base
 
     def _address(self, path: str) -> str:
-        return f"{self._checked_base()}/{quote(self._prefix + path, safe=_PLAIN)}"
+        return f"{self._checked_base()}/{quote(self.prefix + path, safe=_PLAIN)}"
 
-    def _account_fault(self, error: AccountError) -> SourceFault:
+    def account_fault(self, error: AccountError) -> SourceFault:
+        """Name this source in what kept the account from asking."""
         fault = self.error(error.code, error.text, hint=error.hint)
         if error.code is ErrorCode.AUTH_FAIL and not fault.hint:
             fault.hint = self._hint(error.code)

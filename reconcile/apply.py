@@ -20,7 +20,6 @@ from wanrec.providers.parts import PARTIAL_DIR
 from wanrec.reconcile.actions import Action, ApplyResult, Failure, Plan
 from wanrec.reconcile.apply_jobs import Job, agreed, jobs_of, refuse_occupied, stays
 from wanrec.reconcile.apply_tally import Tally
-from wanrec.reconcile.desired_expand import source_for
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.gather import FetchFiles, Gathered, Gatherer
@@ -67,6 +66,7 @@ class Applier:
         desired: what the plan was made for.
         replan: see `Replan`.
         contexts: spec file → how its source URLs are resolved.
+        extra_sources: model → URLs tried before its own.
         sink: receives events.
         stop: when set, nothing new is begun and the current fetches end early.
         exact: actions must still be those of the plan (a saved plan), else PLAN_STALE.
@@ -92,7 +92,7 @@ class Applier:
         sink: EventSink,
         stop: threading.Event,
         fail_fast: bool = False,
-        extra_sources: tuple[str, ...] = (),
+        extra_sources: Callable[[DesiredModel], tuple[str, ...]],
         log: IdentityLog,
     ) -> None:
         self._root = root
@@ -258,7 +258,7 @@ class Applier:
             fresh.twin_of,
             self._stop,
             private_stage(self._run.run_id),
-            tuple(source_for(url, model) for url in self._extra_sources),
+            self._extra_sources,
         )
 
     def _record_changes(self, fresh: Fresh, key: str, tally: Tally) -> None:

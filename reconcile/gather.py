@@ -88,7 +88,7 @@ class Gatherer:
         twins: sha256 → root-relative path of a file this run has already committed.
         stop: set when the run is asked to stop.
         private: root-relative folder of this run's verified files.
-        extra_sources: URLs tried before the model's own (`--mirror`).
+        extra_sources: model → URLs tried before its own (`--mirror`); asked when one is needed.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Gatherer:
         twins: Callable[[str], str | None],
         stop: threading.Event,
         private: str,
-        extra_sources: tuple[str, ...] = (),
+        extra_sources: Callable[[DesiredModel], tuple[str, ...]],
     ) -> None:
         self._private = private
         self._root = root
@@ -111,7 +111,7 @@ class Gatherer:
         self._paths = paths
         self._twins = twins
         self._stop = stop
-        self._sources = extra_sources + model.sources
+        self._extra_sources = extra_sources
         self._specs: Mapping[str, FileSpec] = {file.path: file for file in model.files}
 
     @functools.cached_property
@@ -208,12 +208,13 @@ class Gatherer:
         ready = self._staged(spec) or self._committed_twin(action, spec)
         if ready is not None:
             return ready
+        sources = self._extra_sources(self._model) + self._model.sources
         request = FetchRequest(
             address=action.address,
             path=spec.source_path or spec.path,
             size=spec.size,
             sha256=spec.sha256,
-            sources=tuple((url, self._context) for url in self._sources),
+            sources=tuple((url, self._context) for url in sources),
             optional=spec.optional,
             salvage=None if damaged is None else self._salvage(damaged, spec),
         )

@@ -90,9 +90,37 @@ class Seaweed:
         )
         return str(finished["ETag"])
 
+    def begin_parts(self, bucket: str, key: str, parts: list[bytes]) -> str:
+        """Begin a multipart upload, send its first parts and leave it so; returns its id."""
+        where = {"Bucket": bucket, "Key": key}
+        begun = self._client.create_multipart_upload(**where, ChecksumAlgorithm="SHA256")
+        for number, part in enumerate(parts, 1):
+            self._client.upload_part(
+                **where,
+                UploadId=begun["UploadId"],
+                PartNumber=number,
+                Body=part,
+                ChecksumAlgorithm="SHA256",
+            )
+        return str(begun["UploadId"])
+
+    def uploads(self, bucket: str) -> list[str]:
+        """Ids of multipart uploads that were begun and not ended."""
+        found = self._client.list_multipart_uploads(Bucket=bucket)
+        return [upload["UploadId"] for upload in found.get("Uploads", ())]
+
     def delete(self, bucket: str, key: str) -> None:
         """Remove an object."""
         self._client.delete_object(Bucket=bucket, Key=key)
+
+    def get(self, bucket: str, key: str) -> bytes:
+        """The bytes of an object."""
+        return bytes(self._client.get_object(Bucket=bucket, Key=key)["Body"].read())
+
+    def names(self, bucket: str, prefix: str = "") -> list[str]:
+        """Keys below a prefix, without it, sorted."""
+        found = self._client.list_objects_v2(Bucket=bucket, Prefix=prefix)
+        return sorted(item["Key"][len(prefix) :] for item in found.get("Contents", ()))
 
 
 @contextlib.contextmanager

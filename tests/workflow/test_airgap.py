@@ -119,5 +119,27 @@ def test_a_mirror_takes_no_wrong_bytes(project: Program, tmp_path: Path) -> None
     refused = project.run("mirror", str(tmp_path / "disk"))
     assert refused.exit == 4 and "CHECKSUM_FAIL" in refused.stderr
     assert not list((tmp_path / "disk").rglob("*model.onnx*"))
-    bucket = project.run("mirror", "s3://bucket/x")
-    assert bucket.exit == 3 and "INVALID_CONFIG" in bucket.stderr
+
+
+def test_a_mirror_in_the_root_is_refused(project: Program) -> None:
+    """The root belongs to its models: it is not its own mirror, and neither is a folder in it."""
+    before = project.files()
+    for dest in (project.root, project.root / "wan22", f"local://{project.root}/new"):
+        refused = project.run("mirror", str(dest))
+        assert refused.exit == 3 and "INVALID_CONFIG" in refused.stderr
+    assert project.files() == before
+
+
+def test_a_full_disk_is_told_before(wanrec: Program, tmp_path: Path) -> None:
+    """NO_SPACE comes before a byte is read or written."""
+    size = 1 << 43  # more than any test machine has; nothing of it is there
+    model = declare({"big.onnx": b""}, "local://nowhere")
+    model["files"][0] |= {"size": size, "sha256": "0" * 64}
+    wanrec.write("specs/big.toml", spec_text({"big@1": model}))
+    big = wanrec.root / "wan22/big@1/big.onnx"
+    big.parent.mkdir(parents=True)
+    with big.open("wb") as file:
+        file.truncate(size)
+    refused = wanrec.run("mirror", str(tmp_path / "disk"))
+    assert refused.exit == 6 and "NO_SPACE" in refused.stderr
+    assert not (tmp_path / "disk").exists()
