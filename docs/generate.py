@@ -63,6 +63,10 @@ SETTING_MEANINGS = {
     "parallelism": "files worked on at the same time",
     "lock_timeout": "how long a run waits for a lock",
     "bwlimit": "bytes a second over all transfers",
+    "connect_timeout": "how long a connection may take, name look-up, proxy and TLS included",
+    "stall_timeout": "a source that sends less than 1 KiB a second for so long is given up",
+    "file_timeout": "how long one file may take from one source, retries included",
+    "retries": "how often a source is asked again for a range that makes no progress",
     "swap_grace": "how long a replaced directory stays for its readers",
     "file_mode": "permission bits of model files",
     "dir_mode": "permission bits of model directories",
@@ -210,7 +214,7 @@ def _default(name: str, value: object) -> str:
             return f'`"{value:04o}"`'
         case int() if name == "rehash_budget":
             return f"{value >> 30} GiB"
-        case int() | float() if name in ("lock_timeout", "stale_after", "swap_grace"):
+        case int() | float() if name.endswith(("_timeout", "_after", "_grace")):
             return f"{value} s"
         case tuple():
             return f"`{list(value)}`".replace("'", '"')

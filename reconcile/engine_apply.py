@@ -45,6 +45,7 @@ from wanrec.reconcile.recover import (
     recover_runs,
 )
 from wanrec.reconcile.render_words import plural
+from wanrec.reconcile.settings_limits import transfer_limits
 from wanrec.reconcile.stage import (
     IdentityLog,
     private_stage,
@@ -267,8 +268,7 @@ class ApplySession:
 
     @property
     def _limits(self) -> Limits:
-        asked = self._request.bwlimit
-        return Limits(bwlimit=self._settings.bwlimit if asked is None else asked)
+        return transfer_limits(self._settings, self._request.bwlimit)
 
     def _fetcher(self, root: Root, run: Run) -> Fetcher:
         sink, asked = self._request.sink, self._request.no_failover

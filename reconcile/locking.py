@@ -28,6 +28,7 @@ from wanrec.reconcile.locking_choice import chosen_models
 from wanrec.reconcile.locking_model import is_unchanged, needs_sources, pin_model
 from wanrec.reconcile.locking_sources import Desk
 from wanrec.reconcile.select_args import SelectArgs
+from wanrec.reconcile.settings_limits import transfer_limits
 
 if TYPE_CHECKING:
     from wanrec.reconcile.manifest import Manifest
@@ -260,6 +261,7 @@ class _Locker:
             offline=settings.offline if request.offline is None else request.offline,
             allow_http=settings.allow_http,
             environ=self._bench.environ,
+            limits=transfer_limits(settings),
         )
         return Desk(
             context=context,

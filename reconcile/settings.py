@@ -42,6 +42,10 @@ class Settings:
         manifest: ``WAN_MODELS_MANIFEST``.
         spec_paths: folders, files or globs below the project directory that hold the specs.
         bwlimit: bytes a second, None for no limit.
+        connect_timeout: seconds from the look-up of a host to an established connection.
+        stall_timeout: seconds a source may say next to nothing.
+        file_timeout: seconds for one file from one source, retries included; None for no limit.
+        retries: attempts after the first, for a range that makes no progress.
         lock_timeout, swap_grace, verify_max_age: seconds.
         max_size: bytes that all models may take before gc evicts on-demand ones.
         quotas: the same for single families.
@@ -67,6 +71,10 @@ class Settings:
     parallelism: int = 4
     lock_timeout: float = 600
     bwlimit: int | None = None
+    connect_timeout: float = 10
+    stall_timeout: float = 20
+    file_timeout: float | None = None
+    retries: int = 5
     swap_grace: float = 600
     file_mode: int = 0o444
     dir_mode: int = 0o755

@@ -79,6 +79,14 @@ def _workers(value: Any, _place: Place) -> int:
     return value
 
 
+def _retries(value: Any, _place: Place) -> int:
+    if isinstance(value, str) and re.fullmatch(r"\d{1,3}", value.strip(), re.ASCII):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 100:
+        raise ValueError("expected a whole number from 0 to 100")
+    return value
+
+
 def _mode(value: Any, _place: Place) -> int:
     if isinstance(value, str) and re.fullmatch(r"(0o|0)?[0-7]{3}", value):
         return int(value[-3:], 8)
@@ -125,6 +133,13 @@ def _seconds(value: Any, _place: Place) -> float:
     return parse_duration(value)
 
 
+def _deadline(value: Any, _place: Place) -> float:
+    seconds = parse_duration(value)
+    if seconds <= 0:
+        raise ValueError('a deadline is more than zero, for example "10s"')
+    return seconds
+
+
 def _link_mode(value: Any, place: Place) -> str:
     if _text(value, place) not in ("auto", "hardlink", "reflink", "copy"):
         raise ValueError('expected "auto", "hardlink", "reflink" or "copy"')
@@ -154,6 +169,10 @@ READERS: dict[str, Callable[[Any, Place], object]] = {
     "parallelism": _workers,
     "lock_timeout": _seconds,
     "bwlimit": _bytes_a_second,
+    "connect_timeout": _deadline,
+    "stall_timeout": _deadline,
+    "file_timeout": _deadline,
+    "retries": _retries,
     "swap_grace": _seconds,
     "file_mode": _file_mode,
     "dir_mode": _dir_mode,

@@ -19,6 +19,7 @@ from wanrec.reconcile.doctor import Finding, Verdict
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.model import Desired
 from wanrec.reconcile.render_words import human_bytes
+from wanrec.reconcile.settings_limits import transfer_limits
 from wanrec.reconcile.workbench import Workbench
 
 __all__ = ["SAMPLE_BYTES", "SourceReport", "Survey", "describe", "source_findings", "survey"]
@@ -171,6 +172,7 @@ def _context(bench: Workbench, spec: str, offline: bool) -> ProviderContext:
         offline=offline,
         allow_http=settings.allow_http,
         environ=bench.environ,
+        limits=transfer_limits(settings),
     )
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from wanrec.providers.limits import Limits
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.settings import load
+from wanrec.reconcile.settings_limits import transfer_limits
 from wanrec.reconcile.settings_units import parse_duration, parse_rate, parse_size
 
 
@@ -95,6 +97,9 @@ def test_home_is_expanded(tmp_path: Path) -> None:
         ('root = ""', "root: expected a text"),
         ('lock_timeout = "soon"', "lock_timeout: 'soon' is not a duration"),
         ("lock_timeout = -1", "negative"),
+        ("connect_timeout = 0", "connect_timeout: a deadline is more than zero"),
+        ("retries = -1", "retries: expected a whole number from 0"),
+        ('retries = "many"', "retries: expected a whole number from 0"),
         ('rehash_budget = "1 XB"', "is not a size"),
         ('bwlimit = "0"', "more than zero"),
         ("spec_paths = [1]", "spec_paths: expected a text"),
@@ -142,6 +147,21 @@ def test_typed_values(tmp_path: Path) -> None:
     assert found.marks == ("gpu", "video")
     assert found.state == "s3://bucket/state"
     assert load({"state": "s.json"}, {}, tmp_path).state == str(tmp_path / "s.json")
+
+
+def test_deadlines_reach_the_transfers(tmp_path: Path) -> None:
+    """How long and how often a source is asked is the user's; the rest is default."""
+    words = {
+        "CONNECT_TIMEOUT": "500ms",
+        "STALL_TIMEOUT": "3s",
+        "FILE_TIMEOUT": "1h",
+        "RETRIES": "0",
+    }
+    environ = {f"WANREC_{name}": value for name, value in words.items()}
+    limits = transfer_limits(load({}, environ, tmp_path), bwlimit=7)
+    assert (limits.connect_timeout_s, limits.stall_window_s) == (0.5, 3)
+    assert (limits.file_deadline_s, limits.retries, limits.bwlimit) == (3600, 0, 7)
+    assert transfer_limits(load({}, {}, tmp_path)) == Limits()
 
 
 def test_root_is_asked_for_only_when_needed(tmp_path: Path) -> None:
