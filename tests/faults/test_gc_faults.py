@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -14,10 +13,6 @@ from support.faults import inject, kill_at, leftovers, new_program
 from support.program import Program
 from support.shelf import SIZE, models_there, own, shelf, used, whole
 from support.specs import declare, mirror, spec_text
-
-as_root = pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounts need root"
-)
 
 
 def consistent(program: Program) -> None:
@@ -41,6 +36,7 @@ def prepared(base: Path) -> Program:
     return program
 
 
+@pytest.mark.strace
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6, 8, 10, 13])
 def test_killed_at_an_unlink(tmp_path: Path, number: int) -> None:
     """Killed before one of its unlinks: the next gc ends it, nothing that stays was touched."""
@@ -64,23 +60,6 @@ def test_killed_at_any_step_then_looked_at(tmp_path: Path, number: int) -> None:
     assert len(os.listdir(program.root / "wan22")) == len({"r", "kept"})
 
 
-@pytest.fixture
-def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts a tmpfs with the given options; unmounted at the end."""
-    place = tmp_path / "mounted"
-    place.mkdir()
-
-    def mount(options: str) -> Path:
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
-        if subprocess.run(command, capture_output=True, check=False).returncode:
-            pytest.skip("cannot mount here")
-        return place
-
-    yield mount
-    subprocess.run(["umount", str(place)], capture_output=True, check=False)
-
-
-@as_root
 def test_a_disk_without_a_byte_left(wanrec: Program, mounted: Callable[[str], Path]) -> None:
     """Zero bytes free: gc gives up its reserve, evicts, and lays the reserve by again."""
     full = attrs.evolve(wanrec, root=mounted("size=16m"))
@@ -100,7 +79,6 @@ def test_a_disk_without_a_byte_left(wanrec: Program, mounted: Callable[[str], Pa
     assert reserve.stat().st_size == 1 << 20
 
 
-@as_root
 def test_no_space_names_what_could_go(wanrec: Program, mounted: Callable[[str], Path]) -> None:
     """A plan that does not fit names exactly what gc would free, and that command does it."""
     small = attrs.evolve(wanrec, root=mounted("size=1m"))
@@ -121,7 +99,6 @@ def test_no_space_names_what_could_go(wanrec: Program, mounted: Callable[[str], 
     assert models_there(small) == {"a", "b", "kept"}
 
 
-@as_root
 def test_auto_gc_makes_room(wanrec: Program, mounted: Callable[[str], Path]) -> None:
     """With auto_gc an apply that would not fit evicts the longest unused first, then applies."""
     small = attrs.evolve(wanrec, root=mounted("size=1m"))

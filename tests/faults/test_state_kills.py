@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +12,7 @@ from wanrec.state.file import FileStore
 from wanrec.state.run import RunHeader
 from wanrec.state.testing import sample_commit
 
-pytestmark = [
-    pytest.mark.strace,
-    pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace"),
-]
+pytestmark = pytest.mark.strace
 
 WRITER = """
 import pathlib, sys

@@ -169,6 +169,13 @@ def test_big_file_is_copied_or_cloned(harness: FetchHarness, tmp_path: Path) -> 
     assert harness.staged() == {fetched.sha256: content}
 
 
+@pytest.fixture
+def slow_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes are moved, also on a file system that could clone them at once."""
+    monkeypatch.setattr("wanrec.providers.copying._clone", lambda source, part: False)
+
+
+@pytest.mark.usefixtures("slow_copies")
 def test_bandwidth_cap_holds_over_all_files(tmp_path: Path) -> None:
     """2 MiB under a cap of 4 MiB a second take at least a quarter of a second."""
     harness = FetchHarness(tmp_path, limits=Limits(bwlimit=4 * MIB))
@@ -179,6 +186,7 @@ def test_bandwidth_cap_holds_over_all_files(tmp_path: Path) -> None:
     assert time.monotonic() - begin >= 0.24
 
 
+@pytest.mark.usefixtures("slow_copies")
 def test_progress_is_throttled_and_ends_below_the_total(tmp_path: Path) -> None:
     """Progress events come at most ten times a second and never count too much."""
     harness = FetchHarness(tmp_path, limits=Limits(bwlimit=8 * MIB))
@@ -192,6 +200,7 @@ def test_progress_is_throttled_and_ends_below_the_total(tmp_path: Path) -> None:
     assert done == sorted(done, key=lambda value: int(str(value)))
 
 
+@pytest.mark.usefixtures("slow_copies")
 def test_stop_during_a_slow_copy_leaves_nothing(tmp_path: Path) -> None:
     """A stop event that comes while bytes move ends the copy and removes the part."""
     harness = FetchHarness(tmp_path, limits=Limits(bwlimit=MIB))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -172,7 +171,6 @@ def test_a_killed_saved_plan_goes_on_and_knows_when_it_is_done(
 
 
 @pytest.mark.strace
-@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 def test_a_saved_plan_killed_at_its_swap_goes_on(planned: Program) -> None:
     """The same with strace, just before a directory is exchanged."""
     trees = planned.root / ".wanrec/stage/tree"
