@@ -11,14 +11,15 @@ from pathlib import Path
 
 import attrs
 
-from wanrec.reconcile.collect import digests, load
+from wanrec.reconcile.collect import digests, load, read_file
 from wanrec.reconcile.collect_find import FoundSpecs, find_specs
 from wanrec.reconcile.engine_hooks import spec_reader
 from wanrec.reconcile.engine_last_failed import expanded
-from wanrec.reconcile.errors import Fault, FaultGroup, WanrecError
+from wanrec.reconcile.errors import ErrorCode, Fault, FaultGroup, WanrecError
 from wanrec.reconcile.model import Desired
 from wanrec.reconcile.select_args import SelectArgs
 from wanrec.reconcile.settings import Settings
+from wanrec.reconcile.toml_lines import KeyPath, find_lines, show_path
 
 __all__ = ["collect", "collect_saved", "portable_words", "source_digests"]
 
@@ -79,30 +80,82 @@ def _collect(settings: Settings, select: SelectArgs, cwd: Path) -> Desired:
     if settings.marks is not None:
         select = attrs.evolve(select, declared_marks=settings.marks)
     desired = build(load(settings.project_dir, found, spec_reader(settings)), select)
-    _check_sources(desired)
+    _check_mirror(settings, desired)
+    _check_sources(settings, desired)
     return desired
 
 
-def _check_sources(desired: Desired) -> None:
-    """Refuse source URLs that no provider could ever be asked for, before anything is touched.
+def _check_mirror(settings: Settings, desired: Desired) -> None:
+    """Refuse a mirror that could never be asked.
+
+    Raises:
+        WanrecError: INVALID_CONFIG; POLICY_DENIED.
+    """
+    if settings.mirror and desired.models:
+        from wanrec.reconcile.desired_expand import source_for
+
+        try:
+            _check_source(source_for(settings.mirror, desired.models[0]), settings)
+        except WanrecError as error:
+            if error.code is ErrorCode.INVALID_MANIFEST:
+                error.code = ErrorCode.INVALID_CONFIG
+            error.where = "the mirror"
+            raise
+
+
+def _check_source(url: str, settings: Settings) -> None:
+    from wanrec.providers.source_url import parse_source
+
+    source = parse_source(url)
+    if source.scheme != "http" or settings.allow_http:
+        return
+    from wanrec.providers.wire import WireFault, is_loopback, parse_url
+
+    try:
+        beyond = not is_loopback(parse_url(url)[0].host)
+    except WireFault:
+        beyond = True
+    if beyond:
+        raise WanrecError(
+            ErrorCode.POLICY_DENIED,
+            f"{str(source)!r} is not used: plain http:// is for loopback only",
+            hint="use https://, or set allow_http = true in wanrec.toml",
+        )
+
+
+def _check_sources(settings: Settings, desired: Desired) -> None:
+    """Refuse source URLs that no provider may ever be asked for, before anything is touched.
 
     Raises:
         FaultGroup: every such URL.
     """
-    from wanrec.providers.source_url import parse_source
-
     faults: dict[tuple[str, str, str], Fault] = {}
+    hint = ""
     for model in desired.models:
         for url in model.sources:
             try:
-                parse_source(url)
+                _check_source(url, settings)
             except WanrecError as error:
-                at = f'models."{model.id}".sources'
+                hint = hint or error.hint
+                at = ("models", model.id, "sources")
                 faults[model.spec, model.id, url] = Fault(
-                    model.spec, None, error.summary, at, error.code
+                    model.spec,
+                    _line(settings.project_dir, model.spec, at),
+                    error.summary,
+                    show_path(at),
+                    error.code,
                 )
     if faults:
-        raise FaultGroup(faults.values())
+        raise FaultGroup(faults.values(), hint=hint)
+
+
+def _line(project_dir: Path, spec: str, at: KeyPath) -> int | None:
+    """Where in a spec file something stands, None when that cannot be seen any more."""
+    try:
+        text = read_file(Path(project_dir, spec)).decode()
+    except (OSError, ValueError):
+        return None
+    return find_lines(text, [at])[at]
 
 
 def _find(settings: Settings, select: SelectArgs, cwd: Path) -> FoundSpecs:

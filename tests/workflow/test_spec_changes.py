@@ -7,6 +7,7 @@ import json
 import shutil
 from typing import Any
 
+import pytest
 import tomli_w
 from support.program import Program
 from support.specs import declare, mirror, spec_text
@@ -179,15 +180,37 @@ def test_an_on_demand_model_removed_by_hand_stays_away(wanrec: Program) -> None:
     settle(wanrec)
 
 
-def test_an_unknown_scheme_is_refused_first(wanrec: Program) -> None:
-    """A source no provider can be asked for: a fault of the spec, before anything is touched."""
-    spec = declare({"a.txt": b"a"}, "ftp://mirror/x")
-    wanrec.write("specs/m.toml", spec_text({"m@1": spec}))
-    for command in (("validate",), ("plan",), ("apply", "-y")):
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("ftp://mirror/x", "INVALID_MANIFEST"),
+        ("https://user:hunter2@mirror/x", "INVALID_MANIFEST"),
+        ("http://mirror.example/x", "POLICY_DENIED"),
+        ("http://127.0.0.1:70000/x", "POLICY_DENIED"),
+    ],
+)
+def test_a_source_that_may_not_be_asked_is_refused_first(
+    wanrec: Program, url: str, code: str
+) -> None:
+    """Also as the mirror; the fault has its line, and nothing was touched."""
+    wanrec.write("specs/m.toml", spec_text({"m@1": declare({"a.txt": b"a"}, url)}))
+    for command in (("validate",), ("apply", "-y")):
         refused = wanrec.run(*command)
-        assert refused.exit == 3
-        assert "INVALID_MANIFEST" in refused.stderr
-    assert wanrec.files() == {}
+        assert (refused.exit, f"Error[{code}]: specs/m.toml:" in refused.stderr) == (3, True)
+        assert "hunter2" not in refused.stdout + refused.stderr
+    wanrec.write("specs/m.toml", spec_text({"m@1": declare({"a.txt": b"a"}, "local://.")}))
+    refused = wanrec.run("plan", "--mirror", url)
+    assert (refused.exit, "the mirror" in refused.stderr) == (3, True)
+    assert not (wanrec.root / ".wanrec").exists()
+
+
+def test_plain_http_from_loopback_or_when_allowed(wanrec: Program) -> None:
+    """What the policy lets through is planned like any other source."""
+    for url in ("http://localhost:1/x", "http://[::1]:1/x"):
+        wanrec.write("specs/m.toml", spec_text({"m@1": declare({"a.txt": b"a"}, url)}))
+        wanrec.ok("validate")
+    wanrec.write("specs/m.toml", spec_text({"m@1": declare({"a.txt": b"a"}, "http://far/x")}))
+    wanrec.ok("validate", env={"WANREC_ALLOW_HTTP": "1"})
 
 
 def test_naming_a_spec_file_deletes_only_what_came_from_it(wanrec: Program) -> None:
