@@ -341,7 +341,6 @@ def test_two_thousand_ensures_leave_no_trace(wanrec: Program) -> None:
 
 
 @pytest.mark.strace
-@pytest.mark.strace
 def test_ensure_of_a_present_model_only_looks(wanrec: Program) -> None:
     """A present 50-file model: no lock, no write; the one change is the time of its use mark."""
     files = {f"part/{number}.txt": b"%d" % number for number in range(50)}
