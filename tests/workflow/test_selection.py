@@ -112,19 +112,15 @@ def _big_tree(program: Program) -> None:
 
 
 def test_two_hundred_specs(wanrec: Program) -> None:
-    """A tree of 200 specs with nested defaults is collected at once, in a stable order."""
+    """A tree of 200 specs with nested defaults is collected whole and in a stable order."""
     _big_tree(wanrec)
-    first, seconds = "", []
-    for _ in range(3):
-        begun = time.monotonic()
-        listed = wanrec.ok("collect", env={"PYTHONHASHSEED": str(len(seconds))}).stdout
-        seconds.append(time.monotonic() - begun)
-        assert first in ("", listed)
-        first = listed
+    first, second = (
+        wanrec.ok("collect", env={"PYTHONHASHSEED": seed}).stdout for seed in ("0", "1")
+    )
+    assert first == second
     lines = first.splitlines()
     assert len(lines) == SPECS * 5
     assert lines == sorted(lines, key=lambda line: line.split("::"))
-    assert min(seconds) < 5  # half a second on an idle machine; tests/bench measures
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
