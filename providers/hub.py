@@ -30,6 +30,7 @@ from wanrec.providers.hub_cache import (
     offline_switch,
     token,
 )
+from wanrec.providers.hub_listing import ListingError, list_repository
 from wanrec.providers.keyring import SecretUnavailableError, stored_secret
 from wanrec.providers.pool import Response
 from wanrec.providers.source_url import SourceUrl
@@ -45,9 +46,8 @@ _ASK_AGAIN = (0.5, 2.0)
 """Pauses between attempts to resolve a revision, in seconds."""
 _EXPIRED = frozenset({400, 401, 403, 404, 410})
 _OF_A_RANGE = frozenset({"If-Match", "Range"})
-_TRANSIENT = frozenset(
-    {ErrorCode.NETWORK_TIMEOUT, ErrorCode.RATE_LIMIT, ErrorCode.SOURCE_UNAVAILABLE}
-)
+# Not a timeout: whoever waited for a whole deadline does not wait for another.
+_TRANSIENT = frozenset({ErrorCode.RATE_LIMIT, ErrorCode.SOURCE_UNAVAILABLE})
 
 
 class _Commits:
@@ -120,48 +120,29 @@ class HubProvider(HttpProvider):
         )
 
     def _catalogue(self) -> Iterator[CatalogueEntry]:
+        limits, commit = self.context.limits, self._commit()
+        if is_commit(self._revision):
+            self._resolve_revision()  # is the Hub there at all? The SDK would be long in doubt
         try:
-            from huggingface_hub import HfApi
-            from huggingface_hub.hf_api import RepoFile
-        except ImportError:
-            raise self.error(
-                ErrorCode.INVALID_CONFIG,
-                "the listing of an hf:// source needs huggingface_hub",
-                hint="pip install 'wanrec[hub]'",
-            ) from None
-        commit = self._commit()
-        api = HfApi(endpoint=self._endpoint, token=self._token() or False)
-        prefix = f"{self.url.subpath}/" if self.url.subpath else ""
-        try:
-            for item in api.list_repo_tree(
+            yield from list_repository(
+                self._endpoint,
                 self.url.location,
-                self.url.subpath or None,
-                recursive=True,
-                revision=commit,
-            ):
-                if isinstance(item, RepoFile):
-                    yield CatalogueEntry(
-                        path=item.path.removeprefix(prefix),
-                        size=item.size,
-                        sha256=item.lfs.sha256 if item.lfs else None,
-                        blob_id=item.blob_id,
-                    )
-        except SourceFault:
-            raise
-        except Exception as exc:  # noqa: BLE001 - the SDK's transport errors have no common base
-            raise self._sdk_fault(exc) from None
+                commit,
+                self.url.subpath or "",
+                token=self._token(),
+                silent_s=limits.connect_timeout_s + limits.stall_window_s,
+                stop=self.session.stop,
+            )
+        except ListingError as error:
+            raise self._listing_fault(error) from None
 
-    def _sdk_fault(self, exc: Exception) -> SourceFault:
-        status = getattr(getattr(exc, "response", None), "status_code", None)
-        if status in (401, 403):
+    def _listing_fault(self, error: ListingError) -> SourceFault:
+        if error.code is ErrorCode.AUTH_FAIL:
             return self._auth_fault("the Hub refuses the listing")
-        code = {404: ErrorCode.NOT_FOUND_AT_SOURCE, 429: ErrorCode.RATE_LIMIT}.get(
-            status or 0, ErrorCode.SOURCE_UNAVAILABLE
-        )
-        if "Timeout" in type(exc).__name__:
-            code = ErrorCode.NETWORK_TIMEOUT
-        why = f"HTTP {status}" if status else type(exc).__name__
-        return self.error(code, f"the Hub did not give the listing ({why})")
+        if error.code is ErrorCode.INVALID_CONFIG:
+            summary = "the listing of an hf:// source needs huggingface_hub"
+            return self.error(error.code, summary, hint="pip install 'wanrec[hub]'")
+        return self.error(error.code, f"the Hub did not give the listing ({error.why})")
 
     def _require_network(self) -> None:
         if self._switch is not None:
@@ -248,7 +229,7 @@ class HubProvider(HttpProvider):
     def _resolve_revision(self) -> str:
         revision = quote(self._revision, safe="")
         url = f"{self._endpoint}/api/models/{self.url.location}/revision/{revision}?expand=sha"
-        for pause in _ASK_AGAIN:
+        for pause in _ASK_AGAIN[: self.context.limits.retries]:
             try:
                 return self._commit_in(self._get_json(url))
             except SourceFault as fault:
