@@ -27,8 +27,11 @@ __all__ = ["applies_to", "drift_as_noted", "note_key", "note_plan", "plan_as_not
 
 def applies_to(settings: Settings, select: SelectArgs, request: PlanRequest) -> bool:
     """True for a plan of everything, in which no option asks for more than a stat."""
-    chosen = select.words or select.keyword or select.marks or select.exclude
-    return not chosen and request == PlanRequest() and settings.verify_max_age is None
+    return not _narrows(select) and request == PlanRequest() and settings.verify_max_age is None
+
+
+def _narrows(select: SelectArgs) -> bool:
+    return bool(select.words or select.keyword or select.marks or select.exclude)
 
 
 def note_key(settings: Settings, root: Root, store: StateStore) -> str | None:
@@ -77,7 +80,7 @@ def drift_as_noted(
 ) -> DriftReport | None:
     """The clean report, if state and disk are as they were when a plan was last empty."""
     select = request.select
-    narrowed = select is not None and (select.words or select.keyword or select.exclude)
+    narrowed = select is not None and _narrows(select)
     if narrowed or request.deep or request.ignore is not None:
         return None
     if request.max_age_s is not None or settings.verify_max_age is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -60,7 +60,8 @@ class Verified:
 
 def verify(
     bench: Workbench,
-    word: str | None,
+    word: str | None = None,
+    select: SelectArgs | None = None,
     *,
     progress: Callable[[int], None] | None = None,
     stop: threading.Event | None = None,
@@ -70,14 +71,20 @@ def verify(
     Args:
         bench: settings and specs.
         word: a folder or a MODEL; None: the root.
+        select: which models and files of them; None: all.
         progress: told of bytes as they are read.
         stop: ends the work early.
 
     Raises:
         WanrecError: of the specs; NOTHING_SELECTED for a folder that no spec's model fits.
     """
-    places = _places(bench, word)
-    jobs = [(model, file, place) for model, place in places for file in model.files]
+    desired, places = _places(bench, word, select or SelectArgs())
+    jobs = [
+        (model, file, place)
+        for model, place in places
+        for file in model.files
+        if desired.selection.has_address(f"{model.key}::{file.path}", model.key)
+    ]
     found = [_looked_at(model, file, place) for model, file, place in jobs]
     readable = [one for one in found if isinstance(one, _Job)]
     results = hash_many(
@@ -107,27 +114,33 @@ class _Job(NamedTuple):
     sha256: str | None
 
 
-def _places(bench: Workbench, word: str | None) -> list[tuple[DesiredModel, Path]]:
-    """Which models lie where."""
+def _places(
+    bench: Workbench, word: str | None, select: SelectArgs
+) -> tuple[Desired, list[tuple[DesiredModel, Path]]]:
+    """Which selected models lie where."""
     folder = Path(word) if word is not None and Path(word).is_dir() else None
-    if folder is not None:
-        return _in_folder(bench.collect(SelectArgs()), folder)
-    desired = bench.collect(SelectArgs(words=() if word is None else (word,)))
+    if word is not None and folder is None:
+        select = attrs.evolve(select, words=(word, *select.words))
+    desired = bench.collect(select)
     chosen = [m for m in desired.models if desired.selection.has_model(m.key)]
+    if folder is not None:
+        return desired, _in_folder(chosen, folder)
     root = bench.root
-    return [
+    by_expression = select.keyword or select.marks or select.exclude
+    named = bool(select.words) and desired.selection.partial and not by_expression
+    return desired, [
         (model, root / model.directory)
         for model in chosen
         if (root / model.directory).is_dir()
-        or (model.installed and (word is not None or model.presence is Presence.REQUIRED))
+        or (model.installed and (named or model.presence is Presence.REQUIRED))
     ]
 
 
-def _in_folder(desired: Desired, folder: Path) -> list[tuple[DesiredModel, Path]]:
+def _in_folder(models: Sequence[DesiredModel], folder: Path) -> list[tuple[DesiredModel, Path]]:
     """Models below a folder (a root, a mirror, a family), or the one whose directory it is."""
     name = folder.resolve().name
     found = []
-    for model in desired.models:
+    for model in models:
         own = model.directory.rpartition("/")[2]
         below = [folder / model.directory, folder / own, folder if name == own else None]
         place = next((one for one in below if one is not None and one.is_dir()), None)
@@ -135,8 +148,7 @@ def _in_folder(desired: Desired, folder: Path) -> list[tuple[DesiredModel, Path]
             found.append((model, place))
     if not found:
         fitting = [
-            (sum((folder / file.path).is_file() for file in model.files), model)
-            for model in desired.models
+            (sum((folder / file.path).is_file() for file in model.files), model) for model in models
         ]
         best = max((count for count, _ in fitting), default=0)
         found = [(model, folder) for count, model in fitting if best and count == best]

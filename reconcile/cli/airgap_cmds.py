@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -14,25 +15,35 @@ __all__ = ["mirror", "verify"]
 
 
 @click.command()
-@click.argument("word", required=False, metavar="[DIR | MODEL]")
+@select_options
 @json_option
 @global_options
 @click.pass_obj
-def verify(session: Session, /, word: str | None, as_json: bool) -> int:
+def verify(session: Session, /, words: tuple[str, ...], as_json: bool, **options: Any) -> int:
     """Hash the files of a folder or model, and compare them with the specs; needs no state.
 
-    Exits 0 when all is as specified, 2 when files are missing, 4 when bytes are wrong, 6 when
-    something cannot be read.
+    A word that is a folder (DIR: a root, a mirror, one model's directory) is where the files are
+    looked for; the other words and options select models and files. Exits 0 when all is as
+    specified, 2 when files are missing, 4 when bytes are wrong, 6 when something cannot be read.
     """
     from wanrec.reconcile import verifying
     from wanrec.reconcile.cli.lock_cmds import ByteCounter
     from wanrec.reconcile.render_state import document
     from wanrec.reconcile.render_words import plural
+    from wanrec.reconcile.select_args import SelectArgs
 
+    folders = [word for word in words if os.path.isdir(word)]
+    if len(folders) > 1:
+        raise click.UsageError(f"one folder at a time, not {' and '.join(folders)}")
+    select = SelectArgs(words=tuple(word for word in words if word not in folders), **options)
     session.graceful = True
     try:
         done = verifying.verify(
-            session.engine(), word, progress=ByteCounter(session, "Hashed"), stop=session.stop
+            session.engine(),
+            folders[0] if folders else None,
+            select,
+            progress=ByteCounter(session, "Hashed"),
+            stop=session.stop,
         )
     finally:
         session.graceful = False
@@ -56,10 +67,11 @@ def verify(session: Session, /, word: str | None, as_json: bool) -> int:
 @global_options
 @click.pass_obj
 def mirror(session: Session, /, dest: str, as_json: bool, **options: Any) -> int:
-    """Copy specs, locks, the selected models and SHA256SUMS into a folder.
+    """Copy specs, locks, the selected models and SHA256SUMS into a folder or s3://BUCKET/PREFIX.
 
-    Only models that lie whole under the root are copied; 2 says that some do not. The folder is a
-    source for others: wanrec apply --mirror 'local:///DEST/{directory}'.
+    Only models that lie whole under the root are copied; 2 says that some do not. What is there
+    already is kept. DEST is a source for others: wanrec apply --mirror s3://BUCKET/PREFIX, or
+    local:///FOLDER.
     """
     import attrs
 

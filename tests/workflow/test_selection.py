@@ -6,9 +6,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 from support.program import Program, command_line
 from support.small import declare, spec_text
+
+from wanrec.reconcile.cli.commands import program
 
 SPECS = 200
 
@@ -165,3 +168,49 @@ def test_completion_is_silent_about_faults(wanrec: Program) -> None:
     }
     done = wanrec.run(env=env)
     assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+SELECTING = ("validate", "collect", "lock", "plan", "apply", "graph", "drift", "status", "adopt")
+SELECTING_MORE = ("verify", "mirror", "sources", "migrate analyze", "migrate plan")
+
+
+@pytest.mark.parametrize("command", [*SELECTING, *SELECTING_MORE, "migrate execute"])
+def test_every_command_that_reads_specs_selects(command: str) -> None:
+    """Words, `-k`, `-m` and `--exclude` are there wherever specs are read."""
+    found: click.Command = program
+    context = click.Context(program)
+    for word in command.split():
+        assert isinstance(found, click.Group)
+        chosen = found.get_command(context, word)
+        assert chosen is not None
+        found = chosen
+    assert {"words", "keyword", "marks", "exclude"} <= {param.name for param in found.params}
+
+
+@pytest.mark.parametrize(
+    ("words", "checked"),
+    [
+        (("-k", "b@1"), 2),
+        (("-k", "y"), 1),
+        (("-m", "video"), 2),
+        (("--exclude", "y.txt or x.txt"), 1),
+        (("b::y.txt",), 1),
+        (("specs/models.toml", "-k", "b@1"), 2),
+    ],
+)
+def test_verify_selects(wanrec: Program, words: tuple[str, ...], checked: int) -> None:
+    """`verify` hashes what is selected, under the root and in a folder that is named."""
+    path = declare(wanrec, {"a@1": {"x.txt": b"x"}, "b@1": {"y.txt": b"y", "z.txt": b"z"}})
+    path.write_text(path.read_text().replace('"b@1"]\n', '"b@1"]\nmarks = ["video"]\n', 1))
+    wanrec.ok("apply", "-y")
+    assert wanrec.ok("verify", "--json", *words).json()["checked"] == checked
+    assert wanrec.ok("verify", "--json", str(wanrec.root), *words).json()["checked"] == checked
+
+
+def test_drift_refuses_marks(wanrec: Program) -> None:
+    """Marks stand in specs, which drift does not read: refused, also where all is known clean."""
+    declare(wanrec, {"a@1": {"x.txt": b"x"}})
+    wanrec.ok("apply", "-y")
+    wanrec.ok("plan")
+    refused = wanrec.run("drift", "-m", "video")
+    assert refused.exit == 64 and "-k EXPR" in refused.stderr
