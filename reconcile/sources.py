@@ -17,7 +17,8 @@ from wanrec.providers import provider_for
 from wanrec.providers.base import Located, Provider, ProviderContext, Session
 from wanrec.reconcile.doctor import Finding, Verdict
 from wanrec.reconcile.errors import ErrorCode, WanrecError
-from wanrec.reconcile.model import Desired
+from wanrec.reconcile.mirroring_source import MirrorSource
+from wanrec.reconcile.model import Desired, DesiredModel
 from wanrec.reconcile.render_words import human_bytes
 from wanrec.reconcile.settings_limits import transfer_limits
 from wanrec.reconcile.workbench import Workbench
@@ -93,7 +94,9 @@ def survey(
     Raises:
         WanrecError: INVALID_MANIFEST for a source that nobody provides.
     """
-    cases = _cases(bench, desired, bench.settings.offline if offline is None else offline)
+    alone = bench.settings.offline if offline is None else offline
+    mirror = _mirror(bench, desired, alone)
+    cases = _cases(bench, desired, mirror, alone)
     session = Session(stop)
     try:
         providers = [_provider(case, session) for case in cases.values()]
@@ -106,7 +109,7 @@ def survey(
     finally:
         session.close()
     found = dict(zip(cases, reports, strict=True))
-    return Survey(reports=tuple(reports), undeliverable=tuple(_nowhere(bench, desired, found)))
+    return Survey(reports=tuple(reports), undeliverable=tuple(_nowhere(mirror, desired, found)))
 
 
 def source_findings(bench: Workbench) -> list[Finding]:
@@ -142,17 +145,24 @@ def describe(report: SourceReport) -> str:
     return ", ".join(words)
 
 
-def _urls(bench: Workbench, sources: Iterable[str]) -> list[str]:
-    mirror = bench.settings.mirror
-    return list(dict.fromkeys((*((mirror,) if mirror else ()), *sources)))
+def _urls(mirror: MirrorSource, model: DesiredModel) -> list[str]:
+    return list(dict.fromkeys((*mirror(model), *model.sources)))
 
 
-def _cases(bench: Workbench, desired: Desired, offline: bool) -> dict[tuple[str, str], _Case]:
+def _mirror(bench: Workbench, desired: Desired, offline: bool) -> MirrorSource:
+    specs = {model.spec for model in desired.models}
+    contexts = {spec: _context(bench, spec, offline) for spec in specs}
+    return MirrorSource(bench.settings.mirror, contexts)
+
+
+def _cases(
+    bench: Workbench, desired: Desired, mirror: MirrorSource, offline: bool
+) -> dict[tuple[str, str], _Case]:
     cases: dict[tuple[str, str], _Case] = {}
     for model in desired.models:
         if not desired.selection.has_model(model.key):
             continue
-        for url in _urls(bench, model.sources):
+        for url in _urls(mirror, model):
             case = cases.get((url, model.spec))
             if case is None:
                 context = _context(bench, model.spec, offline)
@@ -255,12 +265,12 @@ def _read(provider: Provider, located: Located, most: int) -> int:
 
 
 def _nowhere(
-    bench: Workbench, desired: Desired, found: Mapping[tuple[str, str], SourceReport]
+    mirror: MirrorSource, desired: Desired, found: Mapping[tuple[str, str], SourceReport]
 ) -> Iterable[str]:
     for model in desired.models:
         if not desired.selection.has_model(model.key):
             continue
-        usable = [found[url, model.spec] for url in _urls(bench, model.sources)]
+        usable = [found[url, model.spec] for url in _urls(mirror, model)]
         usable = [report for report in usable if report.code is None]
         for file in model.files:
             path, address = file.source_path or file.path, f"{model.key}::{file.path}"
