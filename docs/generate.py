@@ -82,6 +82,8 @@ SETTING_MEANINGS = {
     "stale_after": "what an unfinished run left is cleared by gc once it is older",
     "auto_gc": "an apply that would not fit evicts first",
     "link_mode": "how equal bytes are shared: `auto`, `hardlink`, `reflink` or `copy`",
+    "metrics_file": "where applies, ensures and gc leave their [counters](monitoring.md#counters)"
+    " for Prometheus' textfile collector",
     "marks": "the closed list of marks; open when not set",
     "log_format": "`text` or `json` messages on stderr",
     "plugins": "modules to load as plug-ins, `no:NAME` to leave one out, `no:auto` (or false): no"

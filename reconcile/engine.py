@@ -83,8 +83,10 @@ class Engine(Workbench):
                 are in the result.
         """
         from wanrec.reconcile.engine_apply import ApplySession
+        from wanrec.reconcile.engine_metrics import counted
 
-        return ApplySession(self, request or ApplyRequest()).apply(plan)
+        asked = request or ApplyRequest()
+        return counted(self, asked, lambda told: ApplySession(self, told).apply(plan))
 
     def apply_file(self, path: Path, request: ApplyRequest | None = None) -> ApplyResult:
         """Carry out a saved plan, if specs and state are still what it was made from.
@@ -93,8 +95,10 @@ class Engine(Workbench):
             WanrecError: PLAN_STALE, PLAN_FOREIGN, PLAN_CORRUPT, PLAN_NEWER; as `apply`.
         """
         from wanrec.reconcile.engine_apply import ApplySession
+        from wanrec.reconcile.engine_metrics import counted
 
-        return ApplySession(self, request or ApplyRequest()).apply_file(self.load_plan(path))
+        asked, file = request or ApplyRequest(), self.load_plan(path)
+        return counted(self, asked, lambda told: ApplySession(self, told).apply_file(file))
 
     def recover(self) -> int:
         """Finish what dead runs left and fold it into the state; how many runs there were."""

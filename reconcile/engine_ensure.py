@@ -225,10 +225,13 @@ def _applied(
     """Plan and apply; anew when what the model requires was evicted between the two."""
     from wanrec.reconcile.desired import SelectArgs
     from wanrec.reconcile.engine_apply import ApplySession
+    from wanrec.reconcile.engine_metrics import counted
 
     plan = engine.plan(SelectArgs(words=(key,)), wanted)
     try:
-        return ApplySession(engine, request, "ensure").apply(plan)
+        return counted(
+            engine, request, lambda told: ApplySession(engine, told, "ensure").apply(plan)
+        )
     except WanrecError as error:
         if error.code is not ErrorCode.CONCURRENT_MODIFICATION or tries <= 1:
             raise

@@ -18,6 +18,7 @@ from wanrec.reconcile.disk import Root
 from wanrec.reconcile.engine_begin import check_locks, tidy
 from wanrec.reconcile.engine_gc_evict import Evictor
 from wanrec.reconcile.engine_gc_look import USED, Sight
+from wanrec.reconcile.engine_metrics import count_gc
 from wanrec.reconcile.engine_view import View, view_of
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.lifecycle import Decision, Limits
@@ -62,6 +63,7 @@ class GcReport:
     freed: int
     over: int = 0
     failures: tuple[WanrecError, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def collect_garbage(engine: Workbench, request: GcRequest) -> GcReport:
@@ -77,14 +79,17 @@ def collect_garbage(engine: Workbench, request: GcRequest) -> GcReport:
         if request.dry_run:
             return _Session(engine, root, store, limits).dry()
         with spent_if_full(root):
-            return _once_more_if_full(root, _Session(engine, root, store, limits))
+            report = _once_more_if_full(root, _Session(engine, root, store, limits))
+        problem = count_gc(engine, root, store, report.freed)
+        return attrs.evolve(report, warnings=(problem,)) if problem else report
 
 
 def make_room(
     engine: Workbench, root: Root, store: StateStore, limits: Limits, spare: Iterable[str]
 ) -> None:
     """Evict until the limits hold, or nothing else may go; `spare` stays."""
-    _Session(engine, root, store, limits, frozenset(spare)).run(litter=False)
+    report = _Session(engine, root, store, limits, frozenset(spare)).run(litter=False)
+    count_gc(engine, root, store, report.freed)
 
 
 def what_could_go(

@@ -53,6 +53,7 @@ class Settings:
         stale_after: seconds after which gc clears what an unfinished run left.
         auto_gc: an apply that would not fit evicts first.
         link_mode: how equal bytes of several models share the disk.
+        metrics_file: where runs leave their counters for Prometheus; see `engine_metrics`.
         marks: the closed list of marks, None when any mark may be used.
         plugins: ``MODULE``, ``no:NAME`` and ``no:auto`` words, see `hooks.find`.
         origins: setting name → where its value came from.
@@ -90,6 +91,7 @@ class Settings:
     stale_after: float = 7 * 86400
     auto_gc: bool = False
     link_mode: str = "auto"
+    metrics_file: Path | None = None
     marks: tuple[str, ...] | None = None
     log_format: str = "text"
     plugins: tuple[str, ...] = ()

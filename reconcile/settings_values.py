@@ -188,6 +188,7 @@ READERS: dict[str, Callable[[Any, Place], object]] = {
     "stale_after": _seconds,
     "auto_gc": _flag,
     "link_mode": _link_mode,
+    "metrics_file": _folder,
     "marks": _texts,
     "log_format": _log_format,
     "plugins": _plugins,

@@ -60,6 +60,8 @@ def gc(
     )
     report = session.engine().gc(request)
     session.write(gc_json(report) if as_json else gc_text(report))
+    for warning in report.warnings:
+        session.say(f"Warning: {warning}", "warning")
     for failure in report.failures:
         session.report(failure, document=False)
     if report.failures:
