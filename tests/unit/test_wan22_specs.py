@@ -25,19 +25,38 @@ def test_the_files_are_the_generators(checkout: Path) -> None:
         assert (checkout / path).read_text(encoding="utf-8") == text, path
 
 
+def test_every_shipped_spec_has_its_table() -> None:
+    """No spec of the family is written by hand, beside the published figures."""
+    folder = Path(__file__).parents[2] / "specs"
+    names = {path.name.removesuffix(".toml") for path in folder.glob("wan22*.toml")}
+    assert names == {*SPECS, *(f"{name}.lock" for name in SPECS)}
+
+
 @pytest.mark.parametrize("name", SPECS)
 def test_hashes_are_the_published_ones(checkout: Path, name: str) -> None:
-    """Every size and digest of a lock equals its row; what no row states is called unpinned."""
+    """Every size and digest of spec and lock equals its row; what no row states is unpinned."""
     published = {(row.repo, row.path): (row.size, row.sha256) for row in rows()}
     models = {model.id: model for model in SPECS[name][1]}
     data = (checkout / f"specs/{name}.lock.toml").read_bytes()
-    for model_id, locked in parse_lock(data, name).models.items():
+    lock = parse_lock(data, name).models
+    assert lock.keys() == models.keys()
+    for model_id, locked in lock.items():
         model = models[model_id]
         for file in locked.files:
             row = published[model.repo, file.source_path or file.path]
             assert (file.size, file.sha256) == row
         for path in locked.unpinned:
             assert None in published[model.repo, model.strip + path]
+        # Nothing that is published is left out.
+        wanted = {path for path, row in model.files() if row.pinned}
+        assert wanted == {file.path for file in locked.files}
+    spec = (checkout / f"specs/{name}.toml").read_bytes()
+    declared = [
+        (decl, file) for decl in parse_manifest(spec, name).models for file in decl.files or ()
+    ]
+    for decl, file in declared:
+        row = published[models[decl.id].repo, file.source_path or file.path]
+        assert file.size in (None, row[0]) and file.sha256 in (None, row[1])
 
 
 @pytest.mark.parametrize("name", SPECS)

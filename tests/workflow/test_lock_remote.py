@@ -155,6 +155,35 @@ def test_s3_states_digests(wanrec: Program, seaweed: Seaweed) -> None:
     online.ok("lock", "--check")
 
 
+def test_a_bucket_that_moves_on(wanrec: Program, seaweed: Seaweed) -> None:
+    """A spec that only names a bucket applies; a put shows in --check alone until --upgrade."""
+    bucket = seaweed.bucket({f"m/{path}": data for path, data in REPO.items()})
+    online = Connected(wanrec, None, seaweed.environ)
+    online.spec(f"s3://{bucket}/m")
+    online.ok("lock")
+    online.ok("apply", "-y")
+    text = (wanrec.project / "specs/m.lock.toml").read_bytes()
+    seaweed.put(bucket, {"m/config.json": b'{"a": 2}', "m/vae/new.json": b"{}"})
+    checked = online.run("lock", "--check")
+    assert checked.exit == 2
+    assert "  ~ config.json  " in checked.stdout and "  + vae/new.json  " in checked.stdout
+    assert "unet" not in checked.stdout
+    assert (wanrec.project / "specs/m.lock.toml").read_bytes() == text
+    assert online.ok("plan").stdout.startswith("No changes.")
+    online.ok("lock", "--upgrade")
+    plan = json.loads(online.ok("plan", "--format", "json").stdout)
+    assert {(a["path"], a["action"]) for a in plan["actions"]} == {
+        ("config.json", "replace"),
+        ("vae/new.json", "create"),
+    }
+    online.ok("apply", "-y")
+    assert wanrec.files() == {
+        "wan22/m@1/config.json": b'{"a": 2}',
+        "wan22/m@1/unet/model.onnx": WEIGHTS,
+        "wan22/m@1/vae/new.json": b"{}",
+    }
+
+
 def test_large_files_without_a_digest(wanrec: Program, seaweed: Seaweed) -> None:
     """Nobody states it: what would have to be read is said, and only --fetch reads it."""
     bucket = seaweed.bucket()
