@@ -7,7 +7,8 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -190,30 +191,39 @@ def test_a_read_only_root(wanrec: Program, mounted: Callable[[str], Path]) -> No
     assert code_of(done.stderr)[:1] == ["READ_ONLY"]
 
 
+@pytest.fixture
+def for_all() -> Iterator[Path]:
+    """A folder that every user may enter."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @as_root
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
-def test_a_root_one_may_not_write(wanrec: Program, tmp_path: Path) -> None:
+def test_a_root_one_may_not_write(for_all: Path) -> None:
     """Without the right to write: exit 6 PERMISSION_DENIED, nothing half done."""
-    want(wanrec, tiny=NEW)
-    for path in (tmp_path, *tmp_path.parents):
-        if str(path).startswith("/tmp/"):
-            path.chmod(path.stat().st_mode | 0o055)
-    wanrec.root.chmod(0o555)
-    wanrec.home.chmod(0o777)
-    nobody = ["setpriv", "--reuid", "65534", "--clear-groups"]
-    done = subprocess.run(
-        [*nobody, *command_line(), "apply", "-y"],
-        cwd=wanrec.project,
-        env=wanrec.environment(**QUIET),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if "wanrec" not in done.stdout + done.stderr or "ModuleNotFound" in done.stderr:
+    program = new_program(for_all / "place")
+    want(program, tiny=NEW)
+    program.root.chmod(0o555)
+    program.home.chmod(0o777)
+
+    def as_nobody(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["setpriv", "--reuid", "65534", "--clear-groups", *command_line(), *words],
+            cwd=program.project,
+            env=program.environment(**QUIET),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    if as_nobody("--version").returncode:
         pytest.skip("the program is not installed where others may read it")
+    done = as_nobody("apply", "-y")
     assert done.returncode == 6, done.stderr
     assert code_of(done.stderr)[:1] == ["PERMISSION_DENIED"]
-    assert list(wanrec.root.iterdir()) == []
+    assert list(program.root.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "symlink", "parent-symlink"])

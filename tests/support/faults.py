@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from support.program import Program, command_line
+from support.program import TIMEOUT_S, Program, command_line
 from support.specs import declare, mirror, spec_text
 
 __all__ = [
@@ -154,7 +154,7 @@ def inject(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=TIMEOUT_S,
         check=False,
     )
     fired = done.returncode in (-9, 137) or "INJECTED" in trace.read_text(errors="replace")
@@ -176,7 +176,7 @@ def kill_at(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=TIMEOUT_S,
         check=False,
     )
     return done.returncode, done.stdout, done.stderr

@@ -15,7 +15,7 @@ import attrs
 
 __all__ = ["Finished", "Program", "command_line"]
 
-TIMEOUT_S = 120
+TIMEOUT_S = 300
 
 
 @attrs.frozen(kw_only=True)

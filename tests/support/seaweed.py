@@ -25,8 +25,9 @@ import attrs
 __all__ = ["Seaweed", "running_seaweed"]
 
 ACCESS_KEY = "AKIDTESTER0000000001"
-SECRET_KEY = "secret/of+the+s3+tests"
-READY_S = 60.0
+SECRET_KEY = f"secret/of+the+s3+tests+{secrets.token_hex(6)}"
+"""Another one in each process: nobody takes the server of somebody else for its own."""
+READY_S = 120.0
 _STARTS = 3
 _SERVICES = ("master", "volume", "filer", "s3")
 _numbers = itertools.count(1)
@@ -169,6 +170,8 @@ def _options(folder: Path, ports: Mapping[str, int]) -> list[str]:
     }
     (folder / "s3.json").write_text(json.dumps(users))
     (folder / "data").mkdir()
+    # Each bucket is a collection with volumes of its own; one is enough for a few small objects.
+    (folder / "master.toml").write_text("[master.volume_growth]\ncopy_1 = 1\n")
     listen = [
         word
         for name, port in ports.items()
@@ -178,7 +181,7 @@ def _options(folder: Path, ports: Mapping[str, int]) -> list[str]:
         *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder / 'data'}", *listen),
         *("-s3", f"-s3.config={folder / 's3.json'}", "-s3.iam=false"),
         *("-s3.port.iceberg=0", "-s3.port.lance=0"),
-        *("-volume.max=0", "-master.volumeSizeLimitMB=64"),
+        *("-volume.max=10000", "-master.volumeSizeLimitMB=64"),
     ]
 
 
@@ -210,7 +213,7 @@ def _client_of(url: str) -> Seaweed:
     ).client(
         "s3",
         endpoint_url=url,
-        config=Config(retries={"max_attempts": 1}, connect_timeout=5, read_timeout=20),
+        config=Config(retries={"max_attempts": 3}, connect_timeout=10, read_timeout=60, proxies={}),
     )
     return Seaweed(url=url, client=client)
 

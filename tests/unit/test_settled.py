@@ -57,7 +57,7 @@ class Home:
 
     def wait_until_settled(self) -> None:
         """Plan until the records are older than the present, so that a note can be left."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not self.notes() and time.monotonic() < deadline:
             assert not self.engine().plan(EVERYTHING)
 

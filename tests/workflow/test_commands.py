@@ -9,10 +9,12 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 
 import pytest
+from support.lying_server import LyingServer, Peer, Request, serve_ranges
 from support.program import Program
-from support.small import declare
+from support.small import declare, spec_text
 
 MODELS = {"a@1": {"config.json": b"{}", "w.txt": b"weights"}, "b@1": {"b.txt": b"bytes"}}
 
@@ -123,21 +125,31 @@ def test_state_rebuild_fetches_nothing(applied: Program) -> None:
 
 def test_locks_and_unlock(applied: Program) -> None:
     """Who holds a lock is told while it is held; a local lock is never broken."""
-    declare(applied, {"a@1": {"big.txt": b"x" * 2_000_000}, "b@1": MODELS["b@1"]})
-    process = applied.start("apply", "-y", "--bwlimit", "500K", "--format", "json")
-    try:
-        for line in process.stdout:
-            if json.loads(line)["event"] == "action_start":
-                break
-        held = applied.ok("locks", "--json").json()["locks"]
-        assert {lock["pid"] for lock in held} == {process.pid}
-        name = next(lock["name"] for lock in held if lock["name"].startswith("model-"))
-        assert str(process.pid) in applied.ok("locks").stdout
-        refused = applied.run("unlock", name)
-        assert refused.exit == 7
-        assert f"kill {process.pid}" in refused.stderr
-    finally:
-        process.communicate(timeout=60)
+    go, data = threading.Event(), b"x" * 100
+
+    def hold(request: Request, peer: Peer) -> bool:
+        go.wait(300)
+        return serve_ranges(data)(request, peer)
+
+    with LyingServer() as server:
+        server.on("/big.txt", hold)
+        text = spec_text({"a@1": {"big.txt": data}, "b@1": MODELS["b@1"]})
+        applied.write("specs/models.toml", text.replace("local://../mirror/a@1", server.url))
+        process = applied.start("apply", "-y", "--format", "json")
+        try:
+            for line in process.stdout:
+                if json.loads(line)["event"] == "action_start":
+                    break
+            held = applied.ok("locks", "--json").json()["locks"]
+            assert {lock["pid"] for lock in held} == {process.pid}
+            name = next(lock["name"] for lock in held if lock["name"].startswith("model-"))
+            assert str(process.pid) in applied.ok("locks").stdout
+            refused = applied.run("unlock", name)
+            assert refused.exit == 7
+            assert f"kill {process.pid}" in refused.stderr
+        finally:
+            go.set()
+            process.communicate(timeout=300)
     assert process.returncode == 0
     assert applied.ok("locks").stdout == "No locks are held.\n"
     assert "not locked" in applied.ok("unlock", name).stderr

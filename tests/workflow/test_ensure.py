@@ -64,7 +64,7 @@ def test_ten_thousand_calls_leave_nothing(wanrec: Program, capsys: pytest.Captur
     import tracemalloc
 
     engine = applied(wanrec, {"a@1": FIFTY})
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not engine.present._seen or not engine.present._seen.settled:
         engine.ensure("a@1")
         assert time.monotonic() < deadline, "the state is never kept"
@@ -89,7 +89,7 @@ def test_ten_thousand_calls_leave_nothing(wanrec: Program, capsys: pytest.Captur
 def test_a_kept_state_is_dropped_when_it_changes(wanrec: Program) -> None:
     """An engine that has answered for long notices what another process applied since."""
     engine = applied(wanrec, {"a@1": {"x.txt": b"one"}})
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not engine.present._seen or not engine.present._seen.settled:
         engine.ensure("a@1")
         assert time.monotonic() < deadline, "the state is never kept"

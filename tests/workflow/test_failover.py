@@ -64,7 +64,7 @@ class World:
         model = declare(FILES, "")
         model["sources"] = {"priority": sources}
         program.write("specs/models.toml", spec_text({MODEL: model}))
-        environ: dict[str, str | None] = dict(self.seaweed.environ)
+        environ: dict[str, str | None] = {**self.seaweed.environ, "WANREC_RETRIES": "1"}
         environ["HF_ENDPOINT"] = self.hub.url
         if s3 == "503":
             environ["AWS_ENDPOINT_URL"] = self.busy.url
@@ -99,7 +99,7 @@ def world(wanrec: Program, seaweed: Seaweed) -> Iterator[World]:
         ("gone", "gone", "hf://"),
         ("empty", "empty", "hf://"),
         ("wrong", "wrong", "hf://"),
-        pytest.param("empty", "503", "hf://", marks=pytest.mark.slow),
+        ("empty", "503", "hf://"),
     ],
 )
 def test_the_next_source_delivers(world: World, local: str, s3: str, deliverer: str) -> None:
@@ -137,7 +137,6 @@ def test_no_failover_stops_at_the_first(world: World) -> None:
     assert world.hub.asked == []
 
 
-@pytest.mark.slow
 def test_no_secret_comes_out(world: World) -> None:
     """Canaries in keys, token, query and error bodies: in no output, no file and no trace."""
     environ = world.want("empty", "503")
@@ -167,14 +166,16 @@ def test_offline_without_any_network(world: World) -> None:
     """In an empty network namespace, with everything present, `apply --offline` exits 0."""
     environ = world.want("empty", "good")
     world.apply(environ)
+    alone = ["unshare", "-rn"]
+    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no network namespace can be had here")
     done = subprocess.run(
-        ["unshare", "-rn", *command_line(), "apply", "-y", "--offline"],
+        [*alone, *command_line(), "apply", "-y", "--offline"],
         cwd=world.program.project,
         env=world.program.environment(**environ),
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "No changes. Disk matches the specs."

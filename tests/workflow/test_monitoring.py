@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -118,7 +119,7 @@ def test_watch_replaces_its_output(applied: Program) -> None:
             _until(lambda: json.loads(target.read_text())["drifted"])
         finally:
             process.terminate()
-        assert process.wait(30) == 143
+        assert process.wait(120) == 143
 
 
 def test_watch_goes_on_after_an_error(applied: Program) -> None:
@@ -128,7 +129,8 @@ def test_watch_goes_on_after_an_error(applied: Program) -> None:
     target = applied.project / "out.prom"
     place.write_text("{")
     with applied.start(
-        "drift", "--watch", "0.05", "--format", "prometheus", "--output", str(target)
+        *("drift", "--watch", "0.05", "--format", "prometheus", "--output", str(target)),
+        stderr=subprocess.DEVNULL,  # it says so each time, and nobody would read it
     ) as process:
         try:
             _until(lambda: target.exists() and "wanrec_drift_success 0" in target.read_text())
@@ -141,7 +143,7 @@ def test_watch_goes_on_after_an_error(applied: Program) -> None:
 
 def _until(true: object) -> None:
     """Poll a condition of another process; the test fails when it never holds."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         if true():  # type: ignore[operator]
             return
