@@ -2,18 +2,20 @@
 
 Each published digest becomes content of its own: files that are equal in reality are equal here,
 others are not. Sizes are divided, weights are sparse with an honest safetensors header, an index
-names the shards beside it. The lock files are made with the true digests of this content.
+names the shards beside it, JSON is filled up with spaces. The lock files are made with the true
+digests of this content. `ScaleModel.comfy`, `hub_cache` and `downloaded` lay the same files out
+as other programs leave them, by hard links.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from support.wan22 import SPECS, Model, Row, spec_text
@@ -37,15 +39,23 @@ _SMALLEST = 700
 class ScaleModel:
     """A project with the shipped specs, a mirror folder that has everything, and true locks."""
 
-    def __init__(self, project: Path, names: Iterable[str] = SPECS, scale: int = SCALE) -> None:
+    def __init__(self, project: Path, names: Iterable[str] = SPECS, scale: float = SCALE) -> None:
         self.project = project
         self.scale = scale
         self.names = tuple(names)
         self.digests: dict[str, tuple[str, int]] = {}
         """``ID::PATH`` → sha256 and size."""
 
-    def write(self) -> None:
-        """Write specs, mirror and lock files."""
+    def write(self, *, content: bool = True) -> None:
+        """Write specs, mirror and lock files; without content only what plan and preflight read."""
+        models = [model for name in self.names for model in SPECS[name][1]]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            jobs = [(model, path, row) for model in models for path, row in model.files()]
+            made = pool.map(self._file if content else self._promised, jobs)
+            self.digests = {
+                f"{model.id}::{path}": found
+                for (model, path, _), found in zip(jobs, made, strict=True)
+            }
         for name in self.names:
             head, models = SPECS[name]
             text = spec_text(head, models)
@@ -68,14 +78,55 @@ class ScaleModel:
         found = [v for address, v in self.digests.items() if address.partition("::")[0] in ids]
         return sum(size for _, size in found), sum(size for _, size in set(found))
 
-    def _model(self, model: Model) -> Iterator[LockedFile]:
+    def place(self, model: Model, row: Row) -> Path:
+        """Where a file lies in the mirror."""
+        return self.project / "mirror/wan22" / model.id / row.path
+
+    def hub_cache(self, name: str, top: Path) -> None:
+        """Lay a spec out as a HuggingFace cache: blobs, and a snapshot of links to them."""
+        for model in SPECS[name][1]:
+            repo = top / f"models--{model.repo.replace('/', '--')}"
+            for path, row in model.files():
+                blob = repo / "blobs" / self.digests[f"{model.id}::{path}"][0]
+                _linked(self.place(model, row), blob)
+                link = repo / "snapshots" / (model.commit or "0" * 40) / row.path
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(os.path.relpath(blob, link.parent))
+
+    def downloaded(self, name: str, top: Path) -> None:
+        """Lay a spec out as `hf download --local-dir` does: a folder each, with its bookkeeping."""
+        for model in SPECS[name][1]:
+            folder = top / model.repo.rpartition("/")[2]
+            for _, row in model.files():
+                _linked(self.place(model, row), folder / row.path)
+                note = folder / ".cache/huggingface/download" / f"{row.path}.metadata"
+                note.parent.mkdir(parents=True, exist_ok=True)
+                note.write_text(f"{model.commit}\n{row.sha256}\n1700000000.0\n")
+
+    def comfy(self, name: str, top: Path) -> None:
+        """Lay a spec out as ComfyUI's `models` folder: by kind of file, all models together."""
+        for model in SPECS[name][1]:
+            for _, row in model.files():
+                kind, _, file = row.path.removeprefix("split_files/").rpartition("/")
+                _linked(self.place(model, row), top / (kind or "loras") / file)
+
+    def _promised(self, job: tuple[Model, str, Row]) -> tuple[str, int]:
+        _, _, row = job
+        seed = row.sha256 or f"{row.repo}/{row.path}"
+        return hashlib.sha256(seed.encode()).hexdigest(), _scaled(row, self.scale)
+
+    def _file(self, job: tuple[Model, str, Row]) -> tuple[str, int]:
+        model, path, row = job
         shards = [path for path, _ in model.files() if path.endswith(".safetensors")]
+        seed = row.sha256 or f"{row.repo}/{row.path}"
+        place = self.place(model, row)
+        size = _write(place, seed, _scaled(row, self.scale), _named_by(path, shards))
+        with place.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest(), size
+
+    def _model(self, model: Model) -> Iterator[LockedFile]:
         for path, row in model.files():
-            seed = row.sha256 or f"{row.repo}/{row.path}"
-            place = self.project / "mirror/wan22" / model.id / row.path
-            size = _write(place, seed, _scaled(row, self.scale), _named_by(path, shards))
-            sha256 = _digest(place, size)
-            self.digests[f"{model.id}::{path}"] = sha256, size
+            sha256, size = self.digests[f"{model.id}::{path}"]
             yield LockedFile(
                 path=path,
                 size=size,
@@ -89,8 +140,14 @@ class ScaleModel:
         shutil.rmtree(self.project / "mirror")
 
 
-def _scaled(row: Row, scale: int) -> int:
-    return max((row.size if row.size is not None else _UNKNOWN_SIZE) // scale, _SMALLEST)
+def _scaled(row: Row, scale: float) -> int:
+    return max(int((row.size if row.size is not None else _UNKNOWN_SIZE) / scale), _SMALLEST)
+
+
+def _linked(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        os.link(source, target)
 
 
 def _named_by(path: str, shards: list[str]) -> list[str]:
@@ -108,7 +165,7 @@ def _write(place: Path, seed: str, size: int, shards: list[str]) -> int:
     if place.suffix == ".json":
         weights = {f"weight.{number}": shard for number, shard in enumerate(shards)}
         document = {"seed": seed, "weight_map": weights} if shards else {"seed": seed}
-        data = json.dumps(document).encode()
+        data = json.dumps(document).encode().ljust(size)
         place.write_bytes(data)
         return len(data)
     if place.suffix == ".safetensors":
@@ -128,9 +185,3 @@ def _header(seed: str, size: int) -> bytes:
     tensor = {"dtype": "U8", "shape": [room], "data_offsets": [0, room]}
     header = json.dumps({"__metadata__": {"seed": seed}, "weight": tensor}).encode()
     return (392).to_bytes(8, "little") + header.ljust(392)
-
-
-@functools.cache
-def _digest(place: Path, size: int) -> str:
-    with place.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
