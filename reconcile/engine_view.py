@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from wanrec.reconcile.model import Desired, DesiredModel, FileSpec, Observed
     from wanrec.state.model import FileRecord, State
 
-__all__ = ["View", "drift_scope", "observe_models", "open_store", "view_of"]
+__all__ = ["View", "drift_scope", "observe_models", "open_store", "state_place", "view_of"]
 
 
 @attrs.frozen(kw_only=True)
@@ -43,13 +43,23 @@ class View:
     pending: bool = False
 
 
+def state_place(settings: Settings) -> str | None:
+    """Where ``--state`` keeps the state, on this host; None for the file below the root."""
+    place = settings.state
+    if place is None or "{host}" not in place:
+        return place
+    from wanrec.state.lock_info import host_name
+
+    return place.replace("{host}", host_name())
+
+
 def open_store(settings: Settings, now: Callable[[], int]) -> StateStore:
     """The store that `--state` names, or the file below the root.
 
     Raises:
         WanrecError: INVALID_CONFIG for a place no store knows.
     """
-    place = settings.state
+    place = state_place(settings)
     if place is not None and "://" in place:
         raise WanrecError(
             ErrorCode.INVALID_CONFIG,

@@ -117,7 +117,8 @@ def _nothing_selected(
     return [
         Block(
             code=ErrorCode.NOTHING_SELECTED,
-            message=f"no spec file names a model, but {len(hit)} are recorded:"
+            message=f"no spec file names a model, but {len(hit)} of them"
+            f" {'is' if len(hit) == 1 else 'are'} recorded:"
             " applying this would let go of all of them",
             hint="check the spec files; --allow-delete if this is meant",
         )

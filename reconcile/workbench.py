@@ -19,7 +19,7 @@ import attrs
 from wanrec.reconcile import engine_settled
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.engine_requests import PlanRequest
-from wanrec.reconcile.engine_view import View, observe_models, open_store, view_of
+from wanrec.reconcile.engine_view import View, observe_models, open_store, state_place, view_of
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.facts import Via
 from wanrec.reconcile.settings import Settings
@@ -140,7 +140,7 @@ class Workbench:
 
     def _state_alone(self) -> bool:
         """True on a review runner: a copy of a state, and no root that it belongs to."""
-        place, root = self.settings.state, self.settings.root
+        place, root = state_place(self.settings), self.settings.root
         return place is not None and "://" not in place and (root is None or not root.is_dir())
 
     def _plan_state(self, desired: Desired, options: PlanOptions) -> Plan:
@@ -149,7 +149,7 @@ class Workbench:
         from wanrec.reconcile.plan import make_plan
         from wanrec.state.codec import decode
 
-        place = Path(self.settings.state or "")
+        place = Path(state_place(self.settings) or "")
         return make_plan(desired, decode(read_input(place), str(place)), Observed(), options)
 
     def plan_view(self, root: Root, view: View, desired: Desired, options: PlanOptions) -> Plan:

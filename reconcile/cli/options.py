@@ -68,7 +68,7 @@ def _global(*names: str, **more: Any) -> Callable[[F], F]:
 
 _GLOBAL = (
     _global("--root", metavar="DIR", help="The directory all models live under."),
-    _global("--state", metavar="PATH_OR_URL", help="Where the state is kept."),
+    _global("--state", metavar="PATH_OR_URL", help="Place of the state; {host}: this machine."),
     _global("--mirror", metavar="URL", help="A source tried before every listed one."),
     _global("--config", metavar="FILE", help="The config file to read."),
     _global("-v", "--verbose", count=True, help="Say more; twice: say everything."),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import attrs
 import pytest
 from support.program import Program
 from support.small import declare, spec_text
@@ -137,3 +139,13 @@ def test_state_needs_its_folder(applied: Program) -> None:
         refused = applied.run(command, "--state", str(place))
         assert refused.exit == 3
         assert "INVALID_CONFIG" in refused.stderr
+
+
+def test_host_in_the_place_of_the_state(applied: Program) -> None:
+    """`{host}` in `--state` is the name of this machine, for every command."""
+    other = attrs.evolve(applied, root=applied.root.parent / "other")
+    place = applied.project / "{host}.json"
+    other.ok("apply", "-y", "--create-root", "--state", str(place))
+    assert [path.name for path in applied.project.glob("*.json")] == [f"{os.uname().nodename}.json"]
+    for words in (("plan",), ("drift",), ("ensure", "a@1"), ("plan", "--state-only")):
+        other.ok(*words, "--state", str(place))
