@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -49,6 +50,7 @@ class World:
         """Put the sources into conditions, write the spec; returns the environment to run in."""
         program = self.program
         folder = program.project / "mirror"
+        shutil.rmtree(folder, ignore_errors=True)
         if local != "gone":
             folder.mkdir()
         for path, data in KINDS.get(local, ABSENT).items():
@@ -76,6 +78,12 @@ class World:
         done = self.program.run("apply", "-y", "--json-into", str(result), *words, env=environ)
         return done, json.loads(result.read_text().splitlines()[-1])
 
+    def forget(self) -> None:
+        """Start over: an empty root, so that nothing of before can help."""
+        subprocess.run(["chmod", "-R", "u+w", str(self.program.root)], check=True)
+        shutil.rmtree(self.program.root)
+        self.program.root.mkdir()
+
     def everything(self) -> dict[str, bytes]:
         """Every file under the root, wanrec's own included."""
         files = (path for path in self.program.root.rglob("*") if path.is_file())
@@ -89,30 +97,47 @@ def world(wanrec: Program, seaweed: Seaweed) -> Iterator[World]:
         yield World(program=wanrec, seaweed=seaweed, hub=hub, busy=busy)
 
 
-@pytest.mark.parametrize(
-    ("local", "s3", "deliverer"),
-    [
+def test_each_source_takes_over_from_the_one_before(world: World) -> None:
+    """`priority = [local, s3, hf]`, whatever is wrong with the earlier ones: the next delivers.
+
+    Exit 0, the right bytes, the result names who delivered each file, and the wrong bytes are
+    nowhere under the root.
+    """
+    expected = {f"wan22/{MODEL}/{path}": data for path, data in FILES.items()}
+    for local, s3, deliverer in (
         ("good", "good", "local://"),
         ("gone", "good", "s3://"),
         ("empty", "good", "s3://"),
         ("wrong", "good", "s3://"),
-        ("gone", "gone", "hf://"),
+        ("empty", "gone", "hf://"),
         ("empty", "empty", "hf://"),
-        ("wrong", "wrong", "hf://"),
         ("empty", "503", "hf://"),
-    ],
-)
-def test_the_next_source_delivers(world: World, local: str, s3: str, deliverer: str) -> None:
-    """Whatever is wrong with the ones before: exit 0, right bytes, and the result says who."""
-    environ = world.want(local, s3)
-    done, result = world.apply(environ)
+        ("wrong", "wrong", "hf://"),
+    ):
+        environ = world.want(local, s3) | {"WANREC_RETRIES": "0"}
+        done, result = world.apply(environ)
+        assert done.exit == 0, done.stderr
+        assert world.program.files() == expected
+        deliverers = {address: one["source"] for address, one in result["delivered"].items()}
+        assert set(deliverers) == {f"{MODEL}::{path}" for path in FILES}
+        assert all(source.startswith(deliverer) for source in deliverers.values()), (local, s3)
+        assert not [path for path, data in world.everything().items() if MARK in data]
+        world.forget()
+
+
+def test_events_say_who_failed_and_why(world: World) -> None:
+    """Each failover is an event with source and code; who lied is not asked for the next file."""
+    environ = world.want("wrong", "503") | {"WANREC_RETRIES": "0"}
+    done, _ = world.apply(environ, "--format", "json", "--parallelism", "1")
     assert done.exit == 0, done.stderr
-    assert world.program.files() == {f"wan22/{MODEL}/{path}": FILES[path] for path in FILES}
-    assert {
-        address: entry["source"].startswith(deliverer)
-        for address, entry in result["delivered"].items()
-    } == {f"{MODEL}::{path}": True for path in FILES}
-    assert not [path for path, data in world.everything().items() if MARK in data]
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    failovers = [event for event in events if event["event"] == "action_failover"]
+    told = [(event["source"].partition("://")[0], event["code"]) for event in failovers]
+    assert told == [("local", "CHECKSUM_FAIL"), ("s3", "SOURCE_UNAVAILABLE")]
+    assert len({event["address"] for event in failovers}) == 1
+    complete = [event["address"] for event in events if event["event"] == "action_complete"]
+    assert sorted(complete) == sorted(f"{MODEL}::{path}" for path in FILES)
+    assert len(world.busy.requests) == 1
 
 
 def test_all_fail_and_one_lied(world: World) -> None:
