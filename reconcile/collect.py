@@ -2,7 +2,8 @@
 
 The only module that reads spec files; `collect_find` says which, and what they mean is decided
 elsewhere. The project's specs that no word names are read too, for look-ups, and their faults do
-not stop the run. All faults of all files come together.
+not stop the run. All faults of all files come together. A spec that the caller knows, by the digest
+of every byte it is made of, is read and not parsed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 
@@ -28,6 +29,7 @@ from wanrec.reconcile.collect_find import (
 from wanrec.reconcile.errors import ErrorCode, Fault, FaultGroup
 
 if TYPE_CHECKING:
+    from wanrec.reconcile.desired_expanded import Expanded
     from wanrec.reconcile.lockfile import LockFile
     from wanrec.reconcile.manifest import DefaultsFile, Manifest
     from wanrec.reconcile.model import SpecSource
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["Collection", "collect", "digests", "load", "read_file"]
 
 Read = Callable[[Path], bytes]
+Recall = Callable[[str, str], "Expanded | None"]
+"""Spec path and digest of what it is made of → what it came to before, if that is known."""
 
 
 @attrs.frozen(kw_only=True)
@@ -42,10 +46,13 @@ class Collection:
     """Every spec that was read. `spec_words`, `given`, `guests`, `named`: as in `FoundSpecs`.
 
     Attributes:
-        manifests: sorted by path.
+        manifests: sorted by path, without those in `recalled`.
         locks: spec path → its lock file.
         sources: digests of all files that were read.
         problems: spec path → its faults, for specs that do not stop the run.
+        recalled: spec path → what the caller knew it to be.
+        keys: spec path → digest of what it is made of, of every spec without a fault.
+        size: bytes of all that has a key.
     """
 
     manifests: tuple[Manifest, ...]
@@ -56,6 +63,9 @@ class Collection:
     guests: frozenset[str] = frozenset()
     named: frozenset[str] | None = None
     problems: Mapping[str, tuple[Fault, ...]] = attrs.field(factory=dict)
+    recalled: Mapping[str, Expanded] = attrs.field(factory=dict)
+    keys: Mapping[str, str] = attrs.field(factory=dict)
+    size: int = 0
 
 
 def collect(
@@ -94,15 +104,23 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def load(project_dir: Path, found: FoundSpecs, read: Read = read_file) -> Collection:
+def load(
+    project_dir: Path, found: FoundSpecs, read: Read = read_file, recall: Recall | None = None
+) -> Collection:
     """Read and check every spec that was found, with its lock file and defaults.
+
+    Args:
+        project_dir: what spec paths are relative to.
+        found: the specs.
+        read: how files are read.
+        recall: asked for each spec that could be read, before it is parsed.
 
     Raises:
         FaultGroup: every fault of the specs that concern the run.
     """
     from wanrec.reconcile.model import SpecSource
 
-    loader = _Loader(project_dir, read)
+    loader = _Loader(project_dir, read, recall)
     manifests: list[Manifest] = []
     problems: dict[str, tuple[Fault, ...]] = {}
     for spec in found.files:
@@ -128,6 +146,9 @@ def load(project_dir: Path, found: FoundSpecs, read: Read = read_file) -> Collec
         guests=found.guests,
         named=found.named,
         problems=problems,
+        recalled=loader.recalled,
+        keys=loader.keys,
+        size=loader.size,
     )
 
 
@@ -156,75 +177,143 @@ def digests(project_dir: Path, found: FoundSpecs, read: Read = read_file) -> dic
     return known
 
 
-class _Loader:
-    """Reads each file once; `digests` and `locks` fill up on the way."""
+class _Text(NamedTuple):
+    """One file as it was read: no data when it is not there, a fault when it cannot be read."""
 
-    def __init__(self, project_dir: Path, read: Read) -> None:
+    name: str
+    data: bytes | None = None
+    sha256: str = ""
+    fault: Fault | None = None
+
+
+class _Loader:
+    """Reads each file once; what `Collection` wants to know fills up on the way."""
+
+    def __init__(self, project_dir: Path, read: Read, recall: Recall | None) -> None:
         self.project_dir = os.path.abspath(project_dir)
         self.read = read
+        self.recall = recall
         self.digests: dict[str, str] = {}
         self.locks: dict[str, LockFile] = {}
+        self.recalled: dict[str, Expanded] = {}
+        self.keys: dict[str, str] = {}
+        self.size = 0
+        self._layers: dict[str, _Text] = {}
         self._defaults: dict[str, tuple[DefaultsFile | None, list[Fault]]] = {}
 
     def spec(self, spec: SpecFile) -> tuple[Manifest | None, list[Fault]]:
         """Return a spec's manifest and its faults, those of its lock and defaults included."""
+        layers = [self._layer(folder) for folder in folders_above(Path(self.project_dir), spec)]
+        own = self._text(spec.path, str(spec.absolute))
+        if own.data is None and own.fault is None:
+            own = own._replace(fault=_unreadable(spec.path, FileNotFoundError(2, "no such file")))
+        lock = self._text(lock_name(spec.path), lock_name(str(spec.absolute)))
+        texts = [text for text in (own, lock, *layers) if text.data is not None]
+        key = None
+        if self.recall is not None and not any(text.fault for text in (own, lock, *layers)):
+            key = _key(texts)
+            if self._knows(spec.path, key, texts):
+                return None, []
+        manifest, faults = self._parsed(own, lock, layers)
+        if key is not None and not faults:
+            self._note(spec.path, key, texts)
+        return manifest, faults
+
+    def _layer(self, folder: str) -> _Text:
+        if folder not in self._layers:
+            place = os.path.join(folder, DEFAULTS_FILE)
+            self._layers[folder] = self._text(relative_name(place, self.project_dir), place)
+        return self._layers[folder]
+
+    def _text(self, name: str, place: str) -> _Text:
+        try:
+            data = self.read(Path(place))
+        except FileNotFoundError:
+            return _Text(name)
+        except OSError as error:
+            return _Text(name, fault=_unreadable(name, error))
+        return _Text(name, data, _sha256(data) if self.recall is not None else "")
+
+    def _knows(self, path: str, key: str, texts: list[_Text]) -> bool:
+        known = self.recall(path, key) if self.recall is not None else None
+        if known is None:
+            return False
+        self.recalled[path] = known
+        self.digests.update((text.name, text.sha256) for text in texts)
+        self._note(path, key, texts)
+        return True
+
+    def _note(self, path: str, key: str, texts: Iterable[_Text]) -> None:
+        self.keys[path] = key
+        self.size += sum(len(text.data or b"") for text in texts)
+
+    def _parsed(
+        self, own: _Text, lock: _Text, layers: Iterable[_Text]
+    ) -> tuple[Manifest | None, list[Fault]]:
         from wanrec.reconcile.manifest import parse_manifest
 
-        defaults, faults = self._cascade(spec)
+        defaults, faults = self._cascade(layers)
         manifest = None
         try:
-            manifest = parse_manifest(self.read(spec.absolute), spec.path, defaults)
-            self.digests[spec.path] = manifest.sha256
+            if own.data is not None:
+                manifest = parse_manifest(own.data, own.name, defaults)
+                self.digests[own.name] = manifest.sha256
         except FaultGroup as group:
             faults = [*faults, *group.faults]
-        except OSError as error:
-            faults = [*faults, _unreadable(spec.path, error)]
-        return manifest, [*faults, *self._lock(spec)]
+        return manifest, [*faults, *_faults(own), *self._lock(own.name, lock)]
 
-    def _lock(self, spec: SpecFile) -> list[Fault]:
+    def _lock(self, spec: str, lock: _Text) -> list[Fault]:
         from wanrec.reconcile.lockfile_parse import parse_lock
 
-        name = lock_name(spec.path)
+        if lock.data is None:
+            return _faults(lock)
         try:
-            lock = parse_lock(self.read(spec.absolute.with_name(os.path.basename(name))), name)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            return [_unreadable(name, error)]
+            parsed = parse_lock(lock.data, lock.name)
         except FaultGroup as group:
             return list(group.faults)
-        self.locks[spec.path] = lock
-        self.digests[name] = lock.sha256
+        self.locks[spec] = parsed
+        self.digests[lock.name] = parsed.sha256
         return []
 
-    def _cascade(self, spec: SpecFile) -> tuple[list[DefaultsFile], list[Fault]]:
+    def _cascade(self, layers: Iterable[_Text]) -> tuple[list[DefaultsFile], list[Fault]]:
         """Return the defaults that apply to a spec, nearest first, and their faults."""
         found: list[DefaultsFile] = []
         faults: list[Fault] = []
-        for folder in folders_above(Path(self.project_dir), spec):
-            if folder not in self._defaults:
-                self._defaults[folder] = self._defaults_of(folder)
-            defaults, problems = self._defaults[folder]
+        for layer in layers:
+            if layer.name not in self._defaults:
+                self._defaults[layer.name] = self._defaults_of(layer)
+            defaults, problems = self._defaults[layer.name]
             faults += problems
             if defaults is not None:
                 found.append(defaults)
         return found, faults
 
-    def _defaults_of(self, folder: str) -> tuple[DefaultsFile | None, list[Fault]]:
+    def _defaults_of(self, layer: _Text) -> tuple[DefaultsFile | None, list[Fault]]:
         from wanrec.reconcile.manifest import parse_defaults
 
-        place = os.path.join(folder, DEFAULTS_FILE)
-        name = relative_name(place, self.project_dir)
+        if layer.data is None:
+            return None, _faults(layer)
         try:
-            defaults = parse_defaults(self.read(Path(place)), name)
-        except FileNotFoundError:
-            return None, []
-        except OSError as error:
-            return None, [_unreadable(name, error)]
+            defaults = parse_defaults(layer.data, layer.name)
         except FaultGroup as group:
             return None, list(group.faults)
-        self.digests[name] = defaults.sha256
+        self.digests[layer.name] = defaults.sha256
         return defaults, []
+
+
+def _key(texts: Iterable[_Text]) -> str:
+    """Name all that a spec is made of: the nearest defaults come first, absent files are absent."""
+    return _sha256("".join(f"{text.sha256} {text.name}\n" for text in texts).encode())
+
+
+def _sha256(data: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()
+
+
+def _faults(text: _Text) -> list[Fault]:
+    return [] if text.fault is None else [text.fault]
 
 
 def _lock_hint(faults: Iterable[Fault]) -> str:

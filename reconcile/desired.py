@@ -1,28 +1,31 @@
 """Declarations → `Desired`: which files of which models must lie where, and what a run is about.
 
 Pure. `expand` resolves one spec file on its own (variants, install, components, patterns, lock
-entries, source templates) and depends on nothing but that spec and its lock, so its result can be
-kept by their digests. `build` joins the expanded specs: look-ups, requirements, collisions,
-presence, then selection. Faults of all specs are reported together; faults of specs that were only
-loaded for look-ups become warnings, and such a run is partial: it deletes nothing.
+entries, source templates) and depends on nothing but that spec and its lock, so its result is kept
+by their digests (`spec_cache`). `build` joins the expanded specs: look-ups, requirements,
+collisions, presence, then selection. Faults of all specs are reported together; faults of specs
+that were only loaded for look-ups become warnings, and such a run is partial: it deletes nothing.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 
-from wanrec.reconcile.collect import Collection
-from wanrec.reconcile.desired_expand import Expanded, expand
 from wanrec.reconcile.desired_link import link
 from wanrec.reconcile.desired_lookup import ModelIndex
 from wanrec.reconcile.desired_select import SelectArgs, select
 from wanrec.reconcile.errors import ErrorCode, Fault, FaultGroup
 from wanrec.reconcile.model import Desired, DesiredModel, Policy, Presence, Selection
 
-__all__ = ["SelectArgs", "build", "build_expanded", "model_index", "node_ids"]
+if TYPE_CHECKING:
+    from wanrec.reconcile.collect import Collection
+    from wanrec.reconcile.desired_expanded import Expanded
+
+__all__ = ["SelectArgs", "build", "build_expanded", "expand_all", "model_index", "node_ids"]
 
 
 def build(collection: Collection, args: SelectArgs | None = None) -> Desired:
@@ -36,16 +39,26 @@ def build(collection: Collection, args: SelectArgs | None = None) -> Desired:
         FaultGroup: every fault of the specs this run names, or of all of them when it names none.
         WanrecError: MODEL_NOT_FOUND, VARIANT_NOT_FOUND, NOTHING_SELECTED or USAGE, for the words.
     """
-    expanded = [
-        expand(manifest, collection.locks.get(manifest.path)) for manifest in collection.manifests
-    ]
-    return build_expanded(collection, expanded, args or SelectArgs())
+    return build_expanded(collection, expand_all(collection), args or SelectArgs())
+
+
+def expand_all(collection: Collection) -> list[Expanded]:
+    """Return every spec resolved on its own, sorted by path: known ones as they are known."""
+    specs = list(collection.recalled.values())
+    if collection.manifests:
+        from wanrec.reconcile.desired_expand import expand  # with all that parsing needs
+
+        specs += [
+            expand(manifest, collection.locks.get(manifest.path))
+            for manifest in collection.manifests
+        ]
+    return sorted(specs, key=lambda spec: spec.path)
 
 
 def build_expanded(
     collection: Collection, expanded: Sequence[Expanded], args: SelectArgs
 ) -> Desired:
-    """As `build`, for specs that are expanded already (one for each manifest)."""
+    """As `build`, for specs that are expanded already, sorted by path."""
     kept = _without_shadowed(collection, expanded)
     models, link_faults = link(kept)
     faults = {spec.path: list(spec.faults) for spec in kept}

@@ -1,6 +1,6 @@
 """One spec file and its lock → its models, variant by variant, with everything filled in.
 
-Pure, and a function of these two files only: `Expanded` may be cached by their digests. Words in
+Pure, and a function of these two files only: `Expanded` is kept by their digests. Words in
 `requires` are still words here, because only `desired_link` sees the other specs.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
+from wanrec.reconcile.desired_expanded import Expanded
 from wanrec.reconcile.desired_lookup import Declared
 from wanrec.reconcile.errors import ErrorCode, Fault
 from wanrec.reconcile.lockfile import (
@@ -28,45 +29,11 @@ from wanrec.reconcile.model import (
     DesiredModel,
     FileSpec,
     ModelFacts,
-    Policy,
-    RemovedRule,
     model_key,
 )
 from wanrec.reconcile.names import model_directory, nearest
 
-__all__ = ["Expanded", "content_digest", "expand", "source_for", "source_urls"]
-
-
-@attrs.frozen(kw_only=True)
-class Expanded:
-    """What one spec file wants.
-
-    Attributes:
-        path: the spec file.
-        models: one for each variant; `requires` holds words, not keys.
-        declared: every declared model, also one whose faults kept it out of `models`.
-        lines: model id → line of its declaration.
-        faults: what is wrong with it.
-        notes: model id → what people should know of it before they rely on it.
-    """
-
-    path: str
-    models: tuple[DesiredModel, ...] = ()
-    declared: tuple[Declared, ...] = ()
-    lines: Mapping[str, int | None] = attrs.field(factory=dict)
-    removed: tuple[RemovedRule, ...] = ()
-    policy: Policy = attrs.field(factory=Policy)
-    faults: tuple[Fault, ...] = ()
-    notes: Mapping[str, str] = attrs.field(factory=dict)
-
-    def without(self, ids: Iterable[str]) -> Expanded:
-        """Return this spec as if it did not declare these models."""
-        gone = frozenset(ids)
-        return attrs.evolve(
-            self,
-            models=tuple(model for model in self.models if model.id not in gone),
-            declared=tuple(model for model in self.declared if model.id not in gone),
-        )
+__all__ = ["content_digest", "expand", "source_for", "source_urls"]
 
 
 def expand(manifest: Manifest, lock: LockFile | None) -> Expanded:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
-from wanrec.reconcile.desired_expand import Expanded
+from wanrec.reconcile.desired_expanded import Expanded
 from wanrec.reconcile.desired_lookup import ModelIndex
 from wanrec.reconcile.errors import ErrorCode, Fault, WanrecError
 from wanrec.reconcile.model import DesiredModel, Presence

@@ -74,12 +74,19 @@ def source_digests(settings: Settings) -> dict[str, str] | None:
 
 
 def _collect(settings: Settings, select: SelectArgs, cwd: Path) -> Desired:
-    from wanrec.reconcile.desired import build  # not needed to see that no spec has changed
+    # not needed to see that no spec has changed
+    from wanrec.reconcile.desired import build_expanded, expand_all
+    from wanrec.reconcile.spec_cache import SpecCache
 
     found = _find(settings, select, cwd)
     if settings.marks is not None:
         select = attrs.evolve(select, declared_marks=settings.marks)
-    desired = build(load(settings.project_dir, found, spec_reader(settings)), select)
+    finder = (str(settings.project_dir), settings.manifest, settings.spec_paths)
+    cache = SpecCache(settings.cache_dir, repr(finder))
+    collection = load(settings.project_dir, found, spec_reader(settings), cache.recall)
+    specs = expand_all(collection)
+    cache.keep(collection.keys, specs, collection.size)
+    desired = build_expanded(collection, specs, select)
     _check_mirror(settings, desired)
     _check_sources(settings, desired)
     return desired

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from wanrec.reconcile.actions import ModelStatus
 from wanrec.reconcile.render_words import columns, escaped, human_bytes, plural, short_digest
-from wanrec.state.model import FileRecord, ModelRecord, State, files_by_model
+
+if TYPE_CHECKING:  # `collect` and `validate` render without any of it
+    from wanrec.reconcile.actions import ModelStatus
+    from wanrec.state.model import FileRecord, ModelRecord, State
 
 __all__ = [
     "LockRow",
@@ -75,6 +77,8 @@ def status_json(rows: Sequence[ModelStatus]) -> str:
 
 def state_list_text(state: State) -> str:
     """Return one line per recorded model."""
+    from wanrec.state.model import files_by_model
+
     grouped = files_by_model(state.files)
     return columns(
         ("MODEL", "FILES", "SIZE", "APPLIED", "OWNERS", "NOTES"),
@@ -94,6 +98,8 @@ def state_list_text(state: State) -> str:
 
 def state_list_json(state: State) -> str:
     """Return the recorded models without their files."""
+    from wanrec.state.model import files_by_model
+
     grouped = files_by_model(state.files)
     models = [
         {
@@ -109,6 +115,8 @@ def state_list_json(state: State) -> str:
 
 def state_show_text(state: State, keys: Sequence[str] | None = None) -> str:
     """Return recorded models with all their files; None: every model."""
+    from wanrec.state.model import files_by_model
+
     grouped = files_by_model(state.files)
     head = f"lineage {escaped(state.lineage)}, serial {state.serial}\n" if keys is None else ""
     shown = state.models if keys is None else {key: state.models[key] for key in keys}

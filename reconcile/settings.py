@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from wanrec.reconcile.errors import ErrorCode, WanrecError
-from wanrec.reconcile.settings_values import READERS, Place
+from wanrec.reconcile.settings_values import READERS, Place, default_cache_dir
 
 __all__ = ["SETTING_NAMES", "Settings", "load"]
 
@@ -54,6 +54,7 @@ class Settings:
         auto_gc: an apply that would not fit evicts first.
         link_mode: how equal bytes of several models share the disk.
         metrics_file: where runs leave their counters for Prometheus; see `engine_metrics`.
+        cache_dir: where parsed specs are kept between runs, None: nowhere; see `spec_cache`.
         marks: the closed list of marks, None when any mark may be used.
         plugins: ``MODULE``, ``no:NAME`` and ``no:auto`` words, see `hooks.find`.
         origins: setting name → where its value came from.
@@ -92,6 +93,7 @@ class Settings:
     auto_gc: bool = False
     link_mode: str = "auto"
     metrics_file: Path | None = None
+    cache_dir: Path | None = None
     marks: tuple[str, ...] | None = None
     log_format: str = "text"
     plugins: tuple[str, ...] = ()
@@ -139,6 +141,7 @@ def load(
     _refuse_unknown(table, label, config_file)
     values: dict[str, Any] = {}
     origins = dict.fromkeys(SETTING_NAMES, "default")
+    values["cache_dir"] = default_cache_dir(environ)
     for name, reader in READERS.items():
         found = _first(name, cli, environ, table)
         if found is None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from wanrec.reconcile.settings_units import parse_duration, parse_rate, parse_size
 
-__all__ = ["READERS", "Place"]
+__all__ = ["READERS", "Place", "default_cache_dir"]
 
 
 class Place:
@@ -38,6 +38,21 @@ def _folder(value: Any, place: Place) -> Path:
         home = place.environ.get("HOME") or place.environ.get("USERPROFILE")
         text = home + text[1:] if home else text
     return Path(os.path.normpath(os.path.join(place.base, text)))
+
+
+def default_cache_dir(environ: Mapping[str, str]) -> Path | None:
+    """Return the folder of the user's own where things may be kept that can be made again."""
+    base = environ.get("LOCALAPPDATA") if os.name == "nt" else environ.get("XDG_CACHE_HOME")
+    home = environ.get("HOME") or environ.get("USERPROFILE")
+    if not base and home:
+        base = os.path.join(home, ".cache")
+    return Path(base, "wanrec") if base and os.path.isabs(base) else None
+
+
+def _cache_dir(value: Any, place: Place) -> Path | None:
+    if value is False or value in ("off", "no", "false", "0"):
+        return None
+    return _folder(value, place)
 
 
 def _state(value: Any, place: Place) -> str:
@@ -189,6 +204,7 @@ READERS: dict[str, Callable[[Any, Place], object]] = {
     "auto_gc": _flag,
     "link_mode": _link_mode,
     "metrics_file": _folder,
+    "cache_dir": _cache_dir,
     "marks": _texts,
     "log_format": _log_format,
     "plugins": _plugins,

@@ -29,9 +29,10 @@ _DRIFT_FORMATS = ("text", "json", "prometheus", "nagios", "junit", "tap", "githu
 
 
 def _desired(session: Session, options: dict[str, Any]) -> Desired:
+    from wanrec.reconcile.engine_specs import collect  # the engine opens roots: not needed
     from wanrec.reconcile.select_args import SelectArgs
 
-    return session.engine().collect(SelectArgs(**options))
+    return collect(session.settings(), SelectArgs(**options))
 
 
 @click.command()
@@ -90,7 +91,7 @@ def _origins(session: Session, ids: list[str]) -> dict[str, tuple[str, ...]]:
     """First node id of each model → where its default values come from."""
     from wanrec.reconcile.collect_origins import model_origins
 
-    project = session.engine().project_dir
+    project = session.settings().project_dir
     specs: dict[str, dict[str, tuple[str, ...]]] = {}
     found: dict[str, tuple[str, ...]] = {}
     seen = set()

@@ -105,10 +105,11 @@ def _addresses(desired: Desired, spec: str | None = None) -> list[str]:
 
 
 def _desired() -> Desired | None:
-    from wanrec.reconcile.engine import Engine
+    from wanrec.reconcile.engine_specs import collect
     from wanrec.reconcile.select_args import SelectArgs
+    from wanrec.reconcile.settings import load
 
     try:
-        return Engine.from_config().collect(SelectArgs())
+        return collect(load({}, os.environ), SelectArgs())
     except (WanrecError, OSError):
         return None

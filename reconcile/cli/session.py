@@ -16,6 +16,7 @@ from wanrec.reconcile.errors import ErrorCode, WanrecError
 
 if TYPE_CHECKING:
     from wanrec.reconcile.engine import Engine
+    from wanrec.reconcile.settings import Settings
 
 __all__ = ["Session"]
 
@@ -77,9 +78,21 @@ class Session:
         """
         from wanrec.reconcile.engine import Engine
 
+        return Engine.from_config(**self._chosen(settings))  # type: ignore[arg-type]
+
+    def settings(self) -> Settings:
+        """As `engine`, for commands that read specs and open no root.
+
+        Raises:
+            WanrecError: INVALID_CONFIG, or USAGE for a malformed option.
+        """
+        from wanrec.reconcile.settings import load
+
+        return load(self._chosen({}), os.environ)
+
+    def _chosen(self, more: dict[str, object]) -> dict[str, object]:
         chosen = {name: value for name, value in self.given.items() if name not in _OWN}
-        chosen |= {name: value for name, value in settings.items() if value is not None}
-        return Engine.from_config(**chosen)  # type: ignore[arg-type]
+        return chosen | {name: value for name, value in more.items() if value is not None}
 
     def write(self, text: str) -> None:
         """Print data.

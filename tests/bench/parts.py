@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import peers
 from pairs import Command, Pair, compare
-from trees import Shape, Tree
+from trees import Shape, Tree, nested_specs, nested_tests
 
 MIB = 1024 * 1024
 
@@ -86,6 +86,17 @@ def start60(bench: Bench) -> Iterator[Row]:
     yield from bench.row("drift, 60 files", _ours(tree, "drift"), peer, 8)
 
 
+def collect200(bench: Bench) -> Iterator[Row]:
+    """Listing what 200 specs with nested defaults declare: parsed, and kept by an earlier run."""
+    project = nested_specs(bench.place / "collect200", 200, 20)
+    tests = nested_tests(bench.place / "tests200", 200, 20)
+    peer = "pytest --collect-only", peers.collect_only(tests)
+    kept = bench.place / "cache"
+    for how, folder, limit in (("parsed", "off", 0.5), ("kept", str(kept), 0.3)):
+        words = ["env", f"WANREC_CACHE_DIR={folder}", bench.wanrec, "collect"]
+        yield from bench.row(f"collect, 200 specs, {how}", Command(words, project), peer, limit)
+
+
 def deep(bench: Bench) -> Iterator[Row]:
     """Every byte read."""
     tree = bench.tree("deep", Shape(4, 15, 32 * MIB)).settled()
@@ -124,5 +135,6 @@ def _forget(tree: Tree) -> None:
 
 
 PARTS: dict[str, Callable[[Bench], Iterator[Row]]] = {
-    part.__name__: part for part in (start60, noop10k, noop100k, cold100k, deep, apply60, apply2g)
+    part.__name__: part
+    for part in (start60, collect200, noop10k, noop100k, cold100k, deep, apply60, apply2g)
 }

@@ -25,6 +25,12 @@ def nothing(cwd: Path) -> Command:
     return Command([sys.executable, "-c", "pass"], cwd)
 
 
+def collect_only(folder: Path) -> Command:
+    """pytest, listing the tests below a folder."""
+    words = ["-m", "pytest", "--collect-only", "-q", "-p", "no:wanrec", "--rootdir", str(folder)]
+    return Command([sys.executable, *words], folder)
+
+
 def hash_pass(folder: Path) -> Command:
     """Two threads of hashlib over a folder's files."""
     return Command([sys.executable, str(HERE / "hash_pass.py"), str(folder)], folder)

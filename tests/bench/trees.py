@@ -91,6 +91,34 @@ class Tree:
         )
 
 
+def nested_specs(project: Path, specs: int, files: int) -> Path:
+    """Write specs in ten folders, with `defaults.toml` on three levels; returns the project."""
+    for number in range(specs):
+        group = project / "specs" / f"group-{number % 10}"
+        folder = group / "models"
+        folder.mkdir(parents=True, exist_ok=True)
+        (group / "defaults.toml").write_text('family = "bench"\n')
+        (folder / "defaults.toml").write_text("[defaults]\nprotect = true\n")
+        rows = [
+            (f"part/file-{file:03d}", file, f"{number:032d}{file:032d}") for file in range(files)
+        ]
+        name = f"model-{number:03d}"
+        (folder / f"{name}.toml").write_text(_spec(name, Path("mirror"), rows))
+    (project / "specs/defaults.toml").write_text('[defaults]\nmarks = ["all"]\n')
+    return project
+
+
+def nested_tests(folder: Path, modules: int, functions: int) -> Path:
+    """Write as many test modules, with as many functions each; returns the folder."""
+    for number in range(modules):
+        below = folder / f"group_{number % 10}"
+        below.mkdir(parents=True, exist_ok=True)
+        (below / "conftest.py").touch()
+        text = "".join(f"def test_{one}():\n    pass\n\n\n" for one in range(functions))
+        (below / f"test_module_{number:03d}.py").write_text(text)
+    return folder
+
+
 def _write(file: Path, head: bytes, size: int) -> tuple[int, str]:
     """Write `head`, then random bytes up to `size`; returns size and sha256."""
     digest = hashlib.sha256(head)
