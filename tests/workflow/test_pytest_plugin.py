@@ -31,10 +31,17 @@ def project(wanrec: Program) -> Program:
     return wanrec
 
 
+# What else is installed beside pytest here takes four times as long to load as pytest itself.
+OTHERS = "randomly hypothesispytest syrupy pytest_cov anyio".split()
+DISTRIBUTING = "xdist xdist.looponfail".split()
+
+
 def run_pytest(program: Program, *words: str) -> Finished:
     """A pytest run in the project, with only the plug-ins it needs."""
+    unwanted = OTHERS if "-n" in words else OTHERS + DISTRIBUTING
+    without = [word for name in unwanted for word in ("-p", f"no:{name}")]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:randomly", *words],
+        [sys.executable, "-m", "pytest", *without, *words],
         env=program.environment(PYTHONDONTWRITEBYTECODE="1"),
         cwd=program.project,
         capture_output=True,
