@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import errno
+import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +37,9 @@ __all__ = [
     "SourceHealth",
     "TransferEvent",
 ]
+
+_MAX_SIZE = 2**63 - 1
+_is_sha256 = re.compile(r"[0-9a-f]{64}").fullmatch
 
 
 class TransferEvent(enum.StrEnum):
@@ -242,9 +246,9 @@ class Provider(ABC):
         """List the files of this source, each once, sorted by path.
 
         Raises:
-            WanrecError: UNSAFE_PATH for a name that no disk may hold; SOURCE_UNAVAILABLE for a
-                listing that is too long, repeats itself or has sizes that are none; OFFLINE and
-                other source codes.
+            WanrecError: UNSAFE_PATH for a name that no disk may hold; INVALID_MANIFEST for a
+                listing that is too long, repeats itself or has sizes or digests that are none;
+                OFFLINE and other source codes.
         """
         self._require_network()
         with self._translated(""):
@@ -322,17 +326,18 @@ class Provider(ABC):
             fault = check_path(entry.path)
             if fault is not None:
                 raise self.error(fault.code, f"the listing names a file {fault.message}")
-            if entry.path in seen or entry.size < 0:
+            why = _not_credible(entry, seen)
+            if why is not None:
                 raise self.error(
-                    ErrorCode.SOURCE_UNAVAILABLE,
-                    f"the listing is not credible at {entry.path!r}",
-                    detail="a path is listed twice or has a negative size",
+                    ErrorCode.INVALID_MANIFEST,
+                    f"the listing is not credible at {entry.path!r}: {why}",
                 )
             seen[entry.path] = entry
             if len(seen) > self.context.limits.max_listing:
                 raise self.error(
-                    ErrorCode.SOURCE_UNAVAILABLE,
+                    ErrorCode.INVALID_MANIFEST,
                     f"the listing has more than {self.context.limits.max_listing} files",
+                    hint="name a folder of the source in its URL, or list the files in the spec",
                 )
         return [seen[path] for path in sorted(seen)]
 
@@ -364,6 +369,16 @@ _OS_CODES = {
     errno.ENFILE: (ErrorCode.TOO_MANY_FILES, "too many open files"),
     errno.ETIMEDOUT: (ErrorCode.NETWORK_TIMEOUT, "timed out"),
 }
+
+
+def _not_credible(entry: CatalogueEntry, seen: Mapping[str, object]) -> str | None:
+    if entry.path in seen:
+        return "it is listed twice"
+    if not 0 <= entry.size <= _MAX_SIZE:
+        return f"{entry.size} bytes"
+    if entry.sha256 is not None and not _is_sha256(entry.sha256):
+        return "a sha256 that is none"
+    return None
 
 
 def _range_fault(

@@ -23,7 +23,7 @@ from wanrec.reconcile.engine_hooks import spec_reader
 from wanrec.reconcile.engine_last_failed import expanded
 from wanrec.reconcile.errors import ErrorCode, FaultGroup, WanrecError, worst_exit
 from wanrec.reconcile.lockfile import LockedModel, LockFile, dump_lock, lock_path
-from wanrec.reconcile.lockfile_parse import read_lock
+from wanrec.reconcile.lockfile_parse import parse_lock, read_lock
 from wanrec.reconcile.locking_choice import chosen_models
 from wanrec.reconcile.locking_model import is_unchanged, needs_sources, pin_model
 from wanrec.reconcile.locking_sources import Desk
@@ -188,13 +188,16 @@ class _Locker:
         models: Mapping[str, LockedModel] = {key: entry for key, entry in entries if entry}
         after = LockFile(path=name, models=models)
         text = dump_lock(after) if models else ""
+        changed = text.encode() != before.data
+        if changed and text:
+            self._read_back(text.encode(), name, manifest.path)
         return LockChange(
             path=name,
             place=lock_place,
             before=before.lock,
             after=after,
             text=text,
-            changed=text.encode() != before.data,
+            changed=changed,
         )
 
     def close(self) -> None:
@@ -232,6 +235,15 @@ class _Locker:
         for fault in read.faults.faults if read.faults else ():
             self._request.warn(f"{fault}; it is asked for as with --upgrade")
         return _Before(data, read.lock, read.edited)
+
+    def _read_back(self, data: bytes, name: str, spec: str) -> None:
+        """What would be written must be a sound lock file: sources list what no disk may hold."""
+        try:
+            parse_lock(data, name)
+        except FaultGroup as group:
+            if not self._failures:  # else they are the reason, and are told
+                hint = f"leave files out with ignore_patterns in {spec}, or list those you want"
+                raise FaultGroup(group.faults, hint=hint) from None
 
     def _entry(
         self, decl: ModelDecl, old: LockedModel | None, desk: Desk, chosen: bool

@@ -1,25 +1,23 @@
 """One declaration and its sources → the lock entry that pins it.
 
 Which files: the declared ones, else what the first answering source lists, through the patterns;
-an index of sharded weights brings exactly the shards it names. Their sizes and digests: what the
-spec and the sources state; where two disagree, all disagreements are shown and there is no entry.
+an index of sharded weights brings exactly the shards it names. `locking_digests` finds their
+digests; there is an entry only when every one of them is known.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
-import attrs
-
-from wanrec.providers.base import CatalogueEntry
 from wanrec.reconcile.content_rules import check_index
 from wanrec.reconcile.desired_expand import source_urls
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.lockfile import LockedFile, LockedModel, declaration_digest
-from wanrec.reconcile.locking_sources import SMALL, Desk, Listing
+from wanrec.reconcile.locking_digests import Pin, pinned
+from wanrec.reconcile.locking_sources import SMALL, Desk
 from wanrec.reconcile.manifest_models import ModelDecl, allowed_by_patterns
 from wanrec.reconcile.model import FileSpec
 
@@ -35,17 +33,6 @@ class _Wanted(NamedTuple):
     source_path: str
     variant: str | None
     declared: FileSpec | None
-
-
-@attrs.frozen
-class _Pin:
-    """What is known of one wanted file so far."""
-
-    wanted: _Wanted
-    held: tuple[tuple[Listing, CatalogueEntry], ...]
-    size: int
-    sha256: str | None
-    etag: str | None
 
 
 def needs_sources(decl: ModelDecl, locked: LockedModel | None) -> bool:
@@ -138,10 +125,10 @@ class _Pinning:
                 "no file is left: the patterns leave out all that the source lists",
             )
         self._note_revisions(wanted[0].source_path)
-        pins = self._agreed([self._pin(one) for one in wanted])
-        pins = self._with_digests(pins)
+        held = [self._held(one) for one in wanted]
+        pins = pinned(held, self.desk, self.decl.spec, self.known, fetch=self.fetch)
         self._refuse_large([pin for pin in pins if pin.sha256 is None])
-        return [self._locked(pin) for pin in pins]
+        return [_locked(pin) for pin in pins]
 
     def _wanted(self) -> Iterator[_Wanted]:
         decl, variant = self.decl, self.variant
@@ -184,7 +171,7 @@ class _Pinning:
             if revision is not None:
                 self.revisions[listing.url] = revision
 
-    def _pin(self, wanted: _Wanted) -> _Pin:
+    def _held(self, wanted: _Wanted) -> Pin:
         held = tuple(
             (listing, listing.entries[wanted.source_path])
             for listing in self.listings
@@ -194,86 +181,35 @@ class _Pinning:
             raise self._error(
                 ErrorCode.NOT_FOUND_AT_SOURCE, f"no source has {wanted.source_path!r}"
             )
-        stated = next((entry.sha256 for _, entry in held if entry.sha256), None)
-        declared = wanted.declared.sha256 if wanted.declared else None
-        first = held[0][1]
-        return _Pin(wanted, held, first.size, declared or stated, first.etag)
+        return Pin(held=held, **wanted._asdict())
 
-    def _agreed(self, pins: list[_Pin]) -> list[_Pin]:
-        """Sizes and digests that are stated must be the same wherever they are stated."""
-        lines: list[str] = []
-        for pin in pins:
-            spec = pin.wanted.declared
-            sizes = [(entry.size, listing.provider.name) for listing, entry in pin.held]
-            hashes = [(e.sha256, one.provider.name) for one, e in pin.held if e.sha256]
-            if spec is not None and spec.size is not None:
-                sizes.insert(0, (spec.size, self.decl.spec))
-            if spec is not None and spec.sha256 is not None:
-                hashes.insert(0, (spec.sha256, self.decl.spec))
-            lines += _disagreement(pin.wanted.path, "size", sizes)
-            lines += _disagreement(pin.wanted.path, "sha256", hashes)
-        if lines:
-            error = self._error(ErrorCode.CHECKSUM_FAIL, "the sources do not agree")
-            error.detail = "\n".join(lines)
-            error.hint = "list only sources that have the same files; nothing was written"
-            raise error
-        return pins
-
-    def _with_digests(self, pins: list[_Pin]) -> list[_Pin]:
-        """Fill in every digest, several files at a time."""
-        if all(pin.sha256 is not None for pin in pins):
-            return pins
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(self.desk.threads, "wanrec-lock") as pool:
-            return list(pool.map(self._with_digest, pins))
-
-    def _with_digest(self, pin: _Pin) -> _Pin:
-        """Fill in the digest: from the old entry, a local file, a closer question, or reading."""
-        if pin.sha256 is not None:
-            return pin
-        old = self.known.get((pin.wanted.variant, pin.wanted.path))
-        if old and old.etag and old.etag == pin.etag and old.size == pin.size:
-            return attrs.evolve(pin, sha256=old.sha256)
-        for listing, entry in pin.held:
-            if listing.local:
-                return attrs.evolve(pin, sha256=self.desk.digest(listing, entry))
-        for listing, entry in pin.held:
-            located = self.desk.stated(listing, entry)
-            if located is not None and located.sha256:
-                return attrs.evolve(pin, sha256=located.sha256)
-        if pin.size > SMALL and not self.fetch:
-            return pin
-        listing, entry = pin.held[0]
-        return attrs.evolve(pin, sha256=self.desk.digest(listing, entry))
-
-    def _refuse_large(self, pins: list[_Pin]) -> None:
+    def _refuse_large(self, pins: list[Pin]) -> None:
         if not pins:
             return
-        total = sum(pin.size for pin in pins)
+        total = sum(pin.entry.size for pin in pins)
         error = self._error(
             ErrorCode.LOCK_MISSING,
             f"no source states the sha256 of {len(pins)} large files: {total} bytes to read",
         )
-        error.detail = "\n".join(f"{pin.wanted.path}  {pin.size} bytes" for pin in pins)
+        error.detail = "\n".join(f"{pin.path}  {pin.entry.size} bytes" for pin in pins)
         error.hint = "wanrec lock --fetch reads and hashes them; or list a source that states it"
         raise error
-
-    def _locked(self, pin: _Pin) -> LockedFile:
-        wanted = pin.wanted
-        assert pin.sha256 is not None
-        return LockedFile(
-            path=wanted.path,
-            size=pin.size,
-            sha256=pin.sha256,
-            etag=pin.etag,
-            source_path=wanted.source_path if wanted.source_path != wanted.path else None,
-            variant=wanted.variant,
-        )
 
     def _error(self, code: ErrorCode, summary: str) -> WanrecError:
         source = self.listings[0].provider.name
         return WanrecError(code, summary, address=self.decl.id, source=source)
+
+
+def _locked(pin: Pin) -> LockedFile:
+    assert pin.sha256 is not None
+    return LockedFile(
+        path=pin.path,
+        size=pin.entry.size,
+        sha256=pin.sha256,
+        etag=pin.entry.etag,
+        source_path=pin.source_path if pin.source_path != pin.path else None,
+        variant=pin.variant,
+    )
 
 
 def _variant_in(path: str, variants: tuple[str, ...]) -> str | None:
@@ -287,9 +223,3 @@ def _shards_of(index: bytes, path: str) -> set[str]:
     folder = path.rpartition("/")[0]
     names = json.loads(index).get("weight_map") or {}
     return {f"{folder}/{name}" if folder else name for name in names.values()}
-
-
-def _disagreement(path: str, what: str, told: Sequence[tuple[object, str]]) -> Iterator[str]:
-    if len({value for value, _ in told}) > 1:
-        yield f"{path}: {what}"
-        yield from (f"  {value}  says {who}" for value, who in told)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import attrs
@@ -21,16 +21,28 @@ from wanrec.reconcile.content import Stop, hash_fd
 from wanrec.reconcile.disk_errors import translate_os_error
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 
-__all__ = ["SMALL", "Desk", "Listing"]
+__all__ = ["SMALL", "Desk", "Listing", "git_blob_id", "is_git_blob"]
 
 SMALL = 16 * 1024 * 1024
 """A remote file up to this many bytes is read without being asked for."""
 _T = TypeVar("_T")
+_S = TypeVar("_S")
 _CHUNK = 1024 * 1024
 _TRIES = 3
 _WHOLE_REVISIONS = frozenset({"hf", "package"})
 """Schemes whose revision is one for all files; an S3 version belongs to a single object."""
-_git_blob = re.compile(r"[0-9a-f]{40}").fullmatch
+_is_sha1 = re.compile(r"[0-9a-f]{40}").fullmatch
+_NOT_CREDIBLE = (ErrorCode.UNSAFE_PATH, ErrorCode.PATH_TOO_LONG, ErrorCode.INVALID_MANIFEST)
+
+
+def git_blob_id(data: bytes) -> str:
+    """Return the id git gives to these bytes."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def is_git_blob(entry: CatalogueEntry) -> bool:
+    """True when the listing names the git blob of the bytes themselves, not of an LFS pointer."""
+    return entry.blob_id is not None and not entry.sha256 and bool(_is_sha1(entry.blob_id))
 
 
 class Listing(NamedTuple):
@@ -85,7 +97,7 @@ class Desk:
             try:
                 found.append(self._listing(url, asked))
             except WanrecError as error:
-                if error.code in (ErrorCode.UNSAFE_PATH, ErrorCode.PATH_TOO_LONG):
+                if error.code in _NOT_CREDIBLE:
                     raise
                 failure = error
                 self.warn(f"{error.source or url}: {error.summary}")
@@ -137,12 +149,14 @@ class Desk:
         """Ask a remote source about one file: it may state a digest that its listing left out.
 
         Raises:
-            WanrecError: SOURCE_CHANGED when the size is not the listed one.
+            WanrecError: SOURCE_CHANGED when the size or the ETag is not the listed one.
         """
-        if listing.local or not listing.provider.lists:
+        if listing.local or not listing.provider.lists or is_git_blob(entry):
             return None
         located = self._patiently(lambda: listing.provider.locate(entry.path, probe=True))
-        if located.size is not None and located.size != entry.size:
+        if located.size not in (None, entry.size) or (
+            entry.etag and located.etag not in (None, entry.etag)
+        ):
             raise _changed(listing.provider, entry.path)
         return located
 
@@ -191,7 +205,7 @@ class Desk:
         provider = listing.provider
         git = hashlib.sha1(b"blob %d\0" % entry.size, usedforsecurity=False)
         located = self._patiently(lambda: provider.locate(entry.path))
-        located = attrs.evolve(located, size=entry.size)
+        located = attrs.evolve(located, size=entry.size, etag=entry.etag or located.etag)
         total = 0
         if entry.size:
             with provider.open_range(located, 0, None) as body:
@@ -202,9 +216,15 @@ class Desk:
                     total += count
                     self.progress(count)
                     self.check_stop()
-        is_git = entry.blob_id is not None and _git_blob(entry.blob_id) and not entry.sha256
-        if total != entry.size or (is_git and git.hexdigest() != entry.blob_id):
+        if total != entry.size or (is_git_blob(entry) and git.hexdigest() != entry.blob_id):
             raise _changed(provider, entry.path)
+
+    def at_once(self, work: Callable[[_S], _T], items: Sequence[_S]) -> list[_T]:
+        """Do the work for all items, several at a time; the first failure is raised."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(self.threads, "wanrec-lock") as pool:
+            return list(pool.map(work, items))
 
     def check_stop(self) -> None:
         """Raise INTERRUPTED when the run is to end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,11 +13,12 @@ import attrs
 import pytest
 
 from wanrec.providers.base import Body, CatalogueEntry, Located, Provider, ProviderContext
+from wanrec.providers.limits import Limits
 from wanrec.providers.source_url import parse_source
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.lockfile import LockedModel
 from wanrec.reconcile.locking_model import is_unchanged, needs_sources, pin_model
-from wanrec.reconcile.locking_sources import SMALL, Desk
+from wanrec.reconcile.locking_sources import SMALL, Desk, Listing
 from wanrec.reconcile.manifest import ModelDecl
 from wanrec.reconcile.model import FileSpec
 
@@ -53,10 +55,11 @@ class Told(Provider):
         self.entries = entries
         self.answers = answers
         self.revision: str | None = None
+        self.etag: str | None = None
         self.read = 0
 
     def _locate(self, path: str, probe: bool) -> Located:
-        return Located(source=self.name, path=path, revision=self.revision)
+        return Located(source=self.name, path=path, revision=self.revision, etag=self.etag)
 
     def _catalogue(self) -> Iterator[CatalogueEntry]:
         return iter(self.entries)
@@ -143,6 +146,129 @@ def test_stated_digests_must_agree() -> None:
         pin_model(decl(ONE, TWO), None, desk(*sources))
     assert caught.value.code is ErrorCode.CHECKSUM_FAIL
     assert DIGEST in caught.value.detail and TWO in caught.value.detail
+
+
+class Folder(Told):
+    """A source on a local disk, in memory: its files are read freely."""
+
+    gives_local_paths = True
+
+
+class ReadFolders(OwnDesk):
+    """A desk that reads `Folder`s through their bodies."""
+
+    def digest(self, listing: Listing, entry: CatalogueEntry) -> str:
+        """As for a remote source."""
+        return hashlib.sha256(self.content(listing, entry)).hexdigest()
+
+
+def test_digests_that_are_found_must_agree() -> None:
+    """Of local copies each is read: same size and other bytes is a disagreement."""
+    sources = [
+        Folder(url, [entry("a.json", data)], {"a.json": data})
+        for url, data in ((ONE, b"one"), (TWO, b"two"))
+    ]
+    made = ReadFolders(
+        context=ProviderContext(base=Path("/")),
+        warn=lambda _: None,
+        progress=lambda _: None,
+        stop=threading.Event(),
+    )
+    object.__setattr__(made, "sources", {source.url.text: source for source in sources})
+    with pytest.raises(WanrecError) as caught:
+        pin_model(decl(ONE, TWO), None, made)
+    assert caught.value.code is ErrorCode.CHECKSUM_FAIL
+    for data, url in ((b"one", ONE), (b"two", TWO)):
+        assert f"{hashlib.sha256(data).hexdigest()}  says {url}" in caught.value.detail
+
+
+def test_git_blob_ids_must_agree() -> None:
+    """Two repositories tell of small files by blob id alone; nothing is read to compare them."""
+    sources = [
+        Told(url, [entry("a.json", data, blob_id=git_id(data))], {})
+        for url, data in ((ONE, b"one"), (TWO, b"two"))
+    ]
+    with pytest.raises(WanrecError) as caught:
+        pin_model(decl(ONE, TWO), None, desk(*sources))
+    assert caught.value.code is ErrorCode.CHECKSUM_FAIL
+    assert "a.json: git blob id" in caught.value.detail
+
+
+def test_a_local_copy_is_held_against_the_blob_id() -> None:
+    """A mirror's small file that is not the repository's is seen without fetching the latter."""
+    own = Folder(ONE, [entry("a.json", b"one")], {"a.json": b"one"})
+    hub = Told(TWO, [entry("a.json", b"two", blob_id=git_id(b"two"))], {})
+    with pytest.raises(WanrecError) as caught:
+        pin_model(decl(ONE, TWO), None, desk(own, hub))
+    assert caught.value.code is ErrorCode.CHECKSUM_FAIL and hub.read == 0
+    assert f"{git_id(b'one')}  says {ONE}" in caught.value.detail
+
+
+def test_an_overwrite_between_listing_and_asking() -> None:
+    """Another ETag than the listed one, at the same size: the source changed."""
+    source = Told(ONE, [entry("a.json", b"x", etag='"1"')], {})
+    source.etag = '"2"'
+    with pytest.raises(WanrecError) as caught:
+        pin_model(decl(ONE), None, desk(source))
+    assert caught.value.code is ErrorCode.SOURCE_CHANGED
+
+
+@pytest.mark.parametrize(
+    ("entries", "code", "said"),
+    [
+        ([entry("a", b"x"), entry("a", b"y")], ErrorCode.INVALID_MANIFEST, "listed twice"),
+        ([CatalogueEntry(path="a", size=-1)], ErrorCode.INVALID_MANIFEST, "-1 bytes"),
+        ([CatalogueEntry(path="a", size=2**63)], ErrorCode.INVALID_MANIFEST, "bytes"),
+        ([entry("a", b"x", sha256="../x")], ErrorCode.INVALID_MANIFEST, "a sha256 that is none"),
+        ([entry("../../etc/passwd", b"x")], ErrorCode.UNSAFE_PATH, "names a file"),
+        ([entry("/etc/passwd", b"x")], ErrorCode.UNSAFE_PATH, "names a file"),
+        ([entry("a\nb", b"x")], ErrorCode.UNSAFE_PATH, "names a file"),
+        ([entry("a/" * 2000 + "b", b"x")], ErrorCode.PATH_TOO_LONG, "names a file"),
+    ],
+)
+def test_listings_that_are_not_credible(
+    entries: list[CatalogueEntry], code: ErrorCode, said: str
+) -> None:
+    """Duplicates, impossible sizes and hostile names end the run, whoever else could be asked."""
+    good = Told(TWO, [entry("a", b"x", sha256=DIGEST)], {})
+    with pytest.raises(WanrecError) as caught:
+        pin_model(decl(ONE, TWO), None, desk(Told(ONE, entries, {}), good))
+    assert caught.value.code is code
+    assert said in caught.value.summary and caught.value.source == ONE
+
+
+def test_a_local_file_that_changes_under_the_hash(tmp_path: Path) -> None:
+    """Bytes that are written while they are read have no digest: nothing is pinned."""
+    file = tmp_path / "a.bin"
+    file.write_bytes(b"1" * 100)
+    reading = Desk(
+        context=ProviderContext(base=tmp_path),
+        warn=lambda _: None,
+        progress=lambda _: os.utime(file, ns=(0, 0)),
+        stop=threading.Event(),
+    )
+    with pytest.raises(WanrecError) as caught:
+        pin_model(decl(f"local://{tmp_path}"), None, reading)
+    assert caught.value.code is ErrorCode.SOURCE_CHANGED and "a.bin" in caught.value.summary
+
+
+class Endless(Told):
+    """A source whose listing does not end by itself."""
+
+    def _catalogue(self) -> Iterator[CatalogueEntry]:
+        while True:
+            self.read += 1
+            yield CatalogueEntry(path=f"file-{self.read}", size=1, sha256=DIGEST)
+
+
+def test_a_listing_without_end_is_given_up() -> None:
+    """One entry more than is allowed is asked for, and no further one."""
+    source = Endless(ONE, [], {})
+    source.context = attrs.evolve(source.context, limits=Limits(max_listing=1000))
+    with pytest.raises(WanrecError) as caught:
+        pin_model(decl(ONE), None, desk(source))
+    assert caught.value.code is ErrorCode.INVALID_MANIFEST
+    assert source.read == 1001
 
 
 def test_large_files_are_asked_for_first() -> None:

@@ -144,6 +144,29 @@ def test_sources_that_disagree(wanrec: Program) -> None:
     assert not (wanrec.project / "specs/m.lock.toml").exists()
 
 
+def test_bytes_that_disagree(wanrec: Program) -> None:
+    """Two mirrors with a file of one size and other bytes: both digests are shown, none written."""
+    one = mirror(wanrec, "one", {"x.json": b"1"})
+    two = mirror(wanrec, "two", {"x.json": b"2"})
+    spec(wanrec, {"a@1": {"sources": [one, two]}})
+    refused = wanrec.run("lock")
+    assert refused.exit == 4 and "do not agree" in refused.stderr
+    assert sha(b"1") in refused.stderr and sha(b"2") in refused.stderr
+    assert not (wanrec.project / "specs/m.lock.toml").exists()
+
+
+def test_names_that_collide(wanrec: Program) -> None:
+    """A source with two names that are one on other systems: refused before it is written down."""
+    source = mirror(wanrec, "a", {"x.json": b"1", "X.json": b"2"})
+    spec(wanrec, {"a@1": {"sources": [source]}})
+    refused = wanrec.run("lock")
+    assert refused.exit == 3 and "NAME_COLLISION" in refused.stderr
+    assert "ignore_patterns" in refused.stderr
+    assert not (wanrec.project / "specs/m.lock.toml").exists()
+    spec(wanrec, {"a@1": {"sources": [source], "ignore_patterns": ["X.json"]}})
+    wanrec.ok("lock")
+
+
 def test_a_source_that_is_away(wanrec: Program) -> None:
     """One source that answers is enough, and the other is named; none at all is exit 5."""
     there = mirror(wanrec, "a", {"x.json": b"1"})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import tomli_w
-from support.hub_server import HubServer, running_hub
+from support.hub_server import Answer, Asked, HubServer, running_hub
 from support.program import Finished, Program
 from support.seaweed import Seaweed
 
@@ -123,7 +123,43 @@ def test_a_repository_that_cannot_be_read(
         hub.gated.add(repo)
     online.spec(f"hf://{repo}@main")
     refused = online.run("lock")
-    assert refused.exit == 5
+    assert refused.exit == 5 and "Error[AUTH_FAIL]" in refused.stderr
+    assert f"{hub.url}/{repo}" in refused.stderr  # where access is asked for
+    assert not (online.program.project / "specs/m.lock.toml").exists()
+
+
+def test_a_branch_that_moves_meanwhile(online: Connected, hub: HubServer) -> None:
+    """A push while the listing is read: everything is of the commit that was listed."""
+    first = hub.find("org/m", "main")
+    assert first is not None
+    pushed: list[str] = []
+    note = hub.note
+
+    def push_then_note(asked: Asked) -> Answer | None:
+        if "/tree/" in asked.path and not pushed:
+            pushed.append(hub.push("org/m", {**REPO, "config.json": b'{"a": 3}'}))
+        return note(asked)
+
+    hub.note = push_then_note  # type: ignore[method-assign]
+    online.ok("lock")
+    assert pushed and online.locked().revisions == {SOURCE: first[0]}
+    assert {file.sha256 for file in online.locked().files} == {sha(WEIGHTS), sha(b'{"a": 1}')}
+    assert online.run("lock", "--check").exit == 2
+
+
+def test_bytes_that_are_not_the_listed_ones(online: Connected, hub: HubServer) -> None:
+    """A small file that changes between listing and fetching: SOURCE_CHANGED, nothing written."""
+    note = hub.note
+
+    def spoil_then_note(asked: Asked) -> Answer | None:
+        if "/resolve/" in asked.path:
+            hub.spoil("org/m", "config.json", b'{"b": 1}')
+        return note(asked)
+
+    hub.note = spoil_then_note  # type: ignore[method-assign]
+    refused = online.run("lock")
+    assert refused.exit == 5 and "Error[SOURCE_CHANGED]" in refused.stderr
+    assert "config.json" in refused.stderr
     assert not (online.program.project / "specs/m.lock.toml").exists()
 
 
