@@ -38,9 +38,11 @@ class Limits:
         connections_per_host: connections to one host at a time.
         workers_per_file: most ranges of one file in flight.
         first_workers: ranges of one file in flight while the source answers fast.
-        range_bytes: length of the first ranges; short ones lose little when a run is killed.
+        first_range_bytes: length of a run's first ranges: a killed run loses those under way.
+        range_share: ranges grow to one in so many of the bytes that the run has received.
+        range_bytes: length that ranges grow to with the run.
         max_range_bytes: length that ranges grow to when answers take long to begin.
-        journal_bytes: bytes of one range between two entries of the resume journal.
+        journal_bytes: most bytes of one range between two entries of the resume journal.
         sync_bytes: bytes of one file between two flushes that make journaled ranges durable.
         undeclared_size: most bytes of a file whose size nobody declared.
         receive_buffer: bytes of a receiver's buffer.
@@ -67,7 +69,9 @@ class Limits:
     connections_per_host: int = 8
     workers_per_file: int = 4
     first_workers: int = 2
-    range_bytes: int = 4 * MIB
+    first_range_bytes: int = MIB // 2
+    range_share: int = 64
+    range_bytes: int = 8 * MIB
     max_range_bytes: int = 64 * MIB
     journal_bytes: int = MIB
     sync_bytes: int = 256 * MIB

@@ -24,10 +24,15 @@ def interrupted() -> WanrecError:
 
 
 class Bandwidth:
-    """A token bucket over all transfers of a run; holds at most a quarter second of tokens."""
+    """A token bucket over all transfers of a run; holds at most a quarter second of tokens.
+
+    Attributes:
+        passed: bytes of the run so far; a hint, concurrent counts may get lost.
+    """
 
     def __init__(self, rate: int | None) -> None:
         self.rate = rate
+        self.passed = 0
         self._lock = threading.Lock()
         self._tokens = 0.0
         self._at = time.monotonic()
@@ -38,6 +43,7 @@ class Bandwidth:
 
     def delay(self, count: int) -> float:
         """Take tokens; return the seconds to wait for them."""
+        self.passed += count
         if self.rate is None:
             return 0.0
         with self._lock:

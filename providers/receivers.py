@@ -1,10 +1,10 @@
 """The receivers of one big file: several threads that ask for ranges and write what comes.
 
 The calling thread asks first and alone; only when that answer proves that the source honours
-ranges do others start. Where answers take long to begin, ranges grow and receivers become more: a
-far source needs both, a near one loses less to a kill without them. A receiver that fails for
-good stops all. Receivers never hash: they tell the prefix hasher, and the journal, what lies in
-the part.
+ranges do others start. Ranges grow with the run, so that a kill loses a small part of what it had
+brought; where answers take long to begin, they grow at once and receivers become more. A receiver
+that fails for good stops all. Receivers never hash: they tell the prefix hasher, and the journal,
+what lies in the part.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Receivers:
         self._retries = retries
         self._lock = threading.Lock()
         self._gaps: deque[tuple[int, int]] = deque()
-        self._step = limits.range_bytes
+        self._far_step = 0
         self._waits: deque[float] = deque(maxlen=_SAMPLES)
         self._helpers: list[threading.Thread] = []
         self._failure: BaseException | None = None
@@ -91,10 +91,22 @@ class Receivers:
             if self._failure is not None or not self._gaps:
                 return None
             start, end = self._gaps.popleft()
-            stop = min(start + self._step, end)
+            step = self._step()
+            stop = min((start // step + 1) * step, end)
             if stop < end:
                 self._gaps.appendleft((stop, end))
             return start, stop
+
+    def _step(self) -> int:
+        """The length of ranges now, a power of two: servers keep their pieces at such borders.
+
+        What is under way when a run is killed has to be asked for again. Ranges that are a small
+        part of what the run has brought lose a small part of it, however often it is killed.
+        """
+        limits = self._limits
+        share = self._pace.bandwidth.passed // limits.range_share
+        near = min(limits.range_bytes, max(limits.first_range_bytes, share))
+        return 1 << (max(near, self._far_step).bit_length() - 1)
 
     def _start_helpers(self, workers: int) -> None:
         """Bring the number of receivers up to `workers`, the calling thread included."""
@@ -113,7 +125,7 @@ class Receivers:
             if len(self._waits) < _SAMPLES or min(self._waits) < _FAR_S:
                 return
             self._waits.clear()
-            self._step = min(self._step * 2, self._limits.max_range_bytes)
+            self._far_step = min(self._step() * 2, self._limits.max_range_bytes)
             wanted = len(self._helpers) + 2
         self._start_helpers(min(self._limits.workers_per_file, wanted))
 
@@ -166,6 +178,7 @@ class Receivers:
         fd = self._target.part.fd
         step = self._pace.bandwidth.step(len(buffer))
         entry = at  # where the next journal entry begins
+        every = min(self._limits.journal_bytes, (stop - at) // 4)
         try:
             while at < stop:
                 count = body.readinto(buffer[: min(step, stop - at)])
@@ -174,7 +187,7 @@ class Receivers:
                 write_at(fd, buffer[:count], at)
                 self._hasher.wrote(at, at + count)
                 at += count
-                if at - entry >= self._limits.journal_bytes:
+                if at - entry >= every:
                     self._journal(entry, at)
                     entry = at
                 if self._failure is not None:

@@ -39,6 +39,7 @@ FAST = Limits(
     backoff_s=0.01,
     backoff_cap_s=0.02,
     retry_after_cap_s=0.1,
+    first_range_bytes=MIB,
     range_bytes=MIB,
     workers_per_file=3,
     first_workers=3,
