@@ -43,12 +43,14 @@ class Proxy:
 
     Attributes:
         variable: the environment variable that names it.
+        url: the whole of it in the one form that everybody reads; secret.
         authorization: value of Proxy-Authorization, or None; secret.
     """
 
     variable: str
     host: str
     port: int
+    url: str = attrs.field(repr=False)
     authorization: str | None = attrs.field(default=None, repr=False)
 
     @property
@@ -90,8 +92,10 @@ def proxy_for(origin: Origin, environ: Mapping[str, str]) -> Proxy | None:
     host = match["host"].strip("[]").lower()
     if is_loopback(origin.host) and not is_loopback(host):
         return None
-    credentials = _basic(match["user"]) if match["user"] else None
-    return Proxy(variable=name, host=host, port=port, authorization=credentials)
+    user = match["user"]
+    url = f"http://{user + '@' if user else ''}{match['host']}:{port}"
+    credentials = _basic(user) if user else None
+    return Proxy(variable=name, host=host, port=port, url=url, authorization=credentials)
 
 
 def _named(scheme: str, environ: Mapping[str, str]) -> tuple[str, str]:

@@ -75,12 +75,21 @@ class S3Provider(HttpProvider):
         if self.requester_pays:
             query["RequestPayer"] = "requester"
         client = self.client()
+        self._reach()
         try:
             with translated():
                 for page in client.get_paginator("list_objects_v2").paginate(**query):
                     yield from self._entries(page)
         except AccountError as error:
             raise self.account_fault(error) from None
+
+    def _reach(self) -> None:
+        """The SDK is long in doubt about a server that is not there: ask first, in our own time."""
+        try:
+            origin, target = parse_url(self._base())
+            self._pool().request("HEAD", origin, target, {"User-Agent": "wanrec"}).close()
+        except WireFault as fault:
+            raise self.wire_error(fault, "") from fault
 
     def _entries(self, page: Mapping[str, Any]) -> Iterator[CatalogueEntry]:
         for item in page.get("Contents", ()):

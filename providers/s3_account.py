@@ -14,9 +14,12 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from wanrec.providers.certificates import bundle
 from wanrec.providers.keyring import SecretUnavailableError, stored_secret
 from wanrec.providers.limits import Limits
+from wanrec.providers.proxies import proxy_for
 from wanrec.providers.s3_signing import Credentials
+from wanrec.providers.wire import WireFault, parse_url
 from wanrec.reconcile.errors import ErrorCode
 
 __all__ = ["Account", "AccountError", "translated"]
@@ -145,6 +148,7 @@ class Account:
 
         endpoint, region, style = self._resolve()
         config: dict[str, Any] = {
+            "proxies": self._proxies(region),
             "connect_timeout": self._limits.connect_timeout_s,
             "read_timeout": self._limits.stall_window_s,
             "retries": {"mode": "standard", "max_attempts": 3},
@@ -159,10 +163,20 @@ class Account:
                 region_name=region,
                 endpoint_url=endpoint,
                 config=Config(**config),
+                verify=bundle(self._environ),
                 aws_access_key_id=keys and keys.access_key,
                 aws_secret_access_key=keys and keys.secret_key,
                 aws_session_token=keys and keys.token,
             )
+
+    def _proxies(self, region: str) -> dict[str, str]:
+        """The proxy that the bytes go through too; the SDK would have rules of its own."""
+        try:
+            origin = parse_url(self.address(self._bucket, region))[0]
+            proxy = proxy_for(origin, self._environ)
+        except WireFault as fault:
+            raise AccountError(fault.code, fault.text, fault.hint) from None
+        return {origin.scheme: proxy.url} if proxy else {}
 
     def _environment_keys(self) -> Credentials | None:
         environ = self._environ

@@ -12,8 +12,10 @@ import pytest
 from support.lying_server import LyingServer, serve_ranges
 from support.program import Program
 from support.proxy_server import ProxyServer, make_certificate
+from support.seaweed import Seaweed
 from support.specs import declare, spec_text
 
+from wanrec.providers import provider_for
 from wanrec.providers.base import ProviderContext
 from wanrec.providers.limits import MIB, Limits
 from wanrec.providers.proxies import proxy_for
@@ -356,3 +358,40 @@ def test_an_exhausted_look_up_ends_at_the_deadline(monkeypatch: pytest.MonkeyPat
         dial(parse_url("http://a.example/")[0], None, lambda: pytest.fail("no TLS"), limits)
     asked.set()
     assert caught.value.code is ErrorCode.NETWORK_TIMEOUT
+
+
+# --- the SDK of S3 --------------------
+
+
+def test_a_listing_goes_the_way_of_the_bytes(seaweed: Seaweed, tmp_path: Path) -> None:
+    """The SDK's requests take the same proxy, with its credentials, and the same exceptions."""
+    bucket = seaweed.bucket({"m/a.txt": b"one"})
+    with ProxyServer({"127.0.0.1": parse_url(seaweed.url)[0].port}) as proxy:
+        proxy.credentials = f"me:{CANARY}"
+        named = {"HTTP_PROXY": f"http://me:{CANARY}@127.0.0.1:{proxy.port}"}
+        assert _listed(bucket, tmp_path, {**seaweed.environ, **named}) == ["a.txt"]
+        assert any("list-type=2" in one.target for one in proxy.heard)
+        asked = len(proxy.heard)
+        excepted = {**seaweed.environ, **named, "NO_PROXY": "127.0.0.1"}
+        assert _listed(bucket, tmp_path, excepted) == ["a.txt"]
+        assert len(proxy.heard) == asked
+
+
+def test_a_bucket_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
+    """A listing from nobody fails in our own time: the SDK's patience is not waited for."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    with pytest.raises(WanrecError) as caught:
+        _listed("bucket", tmp_path, {**keys, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"})
+    assert caught.value.code is ErrorCode.SOURCE_UNAVAILABLE
+    assert f"127.0.0.1:{port}" in caught.value.summary  # the SDK's own failure names no address
+
+
+def _listed(bucket: str, folder: Path, environ: Mapping[str, str]) -> list[str]:
+    context = ProviderContext(base=folder, environ=environ, limits=FAST)
+    provider = provider_for(f"s3://{bucket}/m", context)
+    try:
+        return [entry.path for entry in provider.catalogue()]
+    finally:
+        provider.session.close()

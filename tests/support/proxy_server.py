@@ -147,7 +147,6 @@ class ProxyServer:
             kept = [line for line in lines if not line.lower().startswith(("proxy-", "connection"))]
             head = "\r\n".join([f"{method} {match[2]} HTTP/1.1", *kept, "Connection: close"])
             server.sendall(head.encode("latin-1") + b"\r\n\r\n")
-            server.shutdown(socket.SHUT_WR)
             _pump(server, client)
         return False  # the answer's framing is not looked at: its end is the connection's
 
