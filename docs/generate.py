@@ -4,8 +4,9 @@
     python docs/generate.py --check    exit 1 and name the pages that would change
 
 A block stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; everything else on a page
-is written by hand. Needs an installed wanrec. Errors are described in `error-codes.toml`; a code
-without a description, or a description without a code, ends the run.
+is written by hand. The man page (`manpage.py`) is generated whole. Needs an installed wanrec.
+Errors are described in `error-codes.toml`; a code without a description, or a description without
+a code, ends the run.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from pathlib import Path
 
 import attrs
 import click
+from manpage import man_page
 
 from wanrec.providers import known_schemes
 from wanrec.providers.source_url import SCHEMES
 from wanrec.reconcile import manifest_schema as schema
 from wanrec.reconcile.cli.commands import program
+from wanrec.reconcile.cli.examples import examples_of
 from wanrec.reconcile.cli.options import global_options
 from wanrec.reconcile.errors import ErrorCode, ExitCode
 from wanrec.reconcile.settings import SETTING_NAMES, Settings
@@ -100,9 +103,9 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{__doc__}\n")
         return 64
     stale = []
-    for page in sorted(HERE.rglob("*.md")):
-        old = page.read_text(encoding="utf-8")
-        new = _BLOCK.sub(_filled, old)
+    for page, text in _pages():
+        old = page.read_text(encoding="utf-8") if page.exists() else ""
+        new = text(old)
         if new != old:
             stale.append(page.relative_to(HERE).as_posix())
             if not arguments:
@@ -110,6 +113,14 @@ def main(arguments: list[str]) -> int:
     verb = "is out of date" if arguments else "rewritten"
     sys.stdout.writelines(f"docs/{name}: {verb}\n" for name in stale)
     return 1 if stale and arguments else 0
+
+
+def _pages() -> Iterable[tuple[Path, Callable[[str], str]]]:
+    """Each file, and what makes its text of the present one."""
+    for page in sorted(HERE.rglob("*.md")):
+        yield page, lambda old: _BLOCK.sub(_filled, old)
+    page = man_page(EXIT_MEANINGS, SETTING_MEANINGS, _global_parameters())
+    yield HERE / "man" / "wanrec.1", lambda _old: page
 
 
 def _filled(match: re.Match[str]) -> str:
@@ -270,6 +281,9 @@ def _walk(group: click.Group, path: tuple[str, ...]) -> Iterable[str]:
         yield f"### `wanrec {' '.join((*path, name, *arguments))}`\n"
         paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
         yield "\n\n".join(text.replace("\n", " ") for text in paragraphs) + "\n"
+        examples = examples_of(" ".join((*path, name)))
+        if examples:
+            yield "\n".join(("```sh", *examples, "```")) + "\n"
         own = [p for p in command.params if not _is_argument(p) and p.name not in shared]
         if own:
             yield _options(own)

@@ -65,13 +65,6 @@ def apply(
     """Make the disk match the specs, or carry out a saved plan.
 
     Without -y the plan is shown and approved first; a saved plan asks nothing.
-
-    \b
-    Examples:
-      wanrec apply                                plan, show, ask, do
-      wanrec apply -y specs/wan22.toml
-      wanrec apply reviewed.wanplan               exactly what was reviewed
-      wanrec apply --expect reviewed.wanplan      plan anew; go on if it is what was reviewed
     """
     from wanrec.reconcile.cli.sinks import open_sinks
 

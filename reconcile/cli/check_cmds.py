@@ -67,13 +67,6 @@ def collect(session: Session, /, fmt: str, **options: Any) -> None:
     """List the node ids (SPEC::MODEL::PATH) of what is selected.
 
     With -v, below the first file of each model: the values it has by default, and from where.
-
-    \b
-    Examples:
-      wanrec collect -k "vae and not bf16"
-      wanrec collect "t2v-*" -v                  models by glob
-      wanrec collect -m "gpu(mem=80)"
-      wanrec collect --last-failed
     """
     from wanrec.reconcile.desired import node_ids
     from wanrec.reconcile.render_state import collect_text, document
@@ -133,14 +126,6 @@ def drift(session: Session, /, fmt: str, watch: str | None, **options: Any) -> i
     """Compare the disk with what was applied; take no lock, use no network, write nothing.
 
     Exits 0 clean, 2 when something differs, 6 when something could not be looked at.
-
-    \b
-    Examples:
-      wanrec drift
-      wanrec drift --deep --budget 10m           a portion each night, oldest first
-      wanrec drift --fail-on missing --fail-on content
-      wanrec drift --format prometheus --output /var/lib/node_exporter/wanrec.prom --watch 300
-      wanrec drift --format nagios --ignore "config.json"
     """
     if options["budget"] is not None and not options["deep"]:
         raise click.UsageError("--budget is about --deep")

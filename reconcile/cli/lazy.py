@@ -1,4 +1,7 @@
-"""Command groups whose commands are loaded when they are called, not when help lists them."""
+"""Command groups whose commands are loaded when they are called, not when help lists them.
+
+Each loaded command shows its lines of `examples` below its help.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,8 @@ class LazyGroup(click.Group):
         module, _, attribute = entry[0].partition(":")
         loaded = getattr(importlib.import_module(module), attribute)
         assert isinstance(loaded, click.Command)
+        # Here, because one command may stand in two groups, with examples of its own in each.
+        loaded.format_epilog = _write_examples  # type: ignore[method-assign]
         return loaded
 
     def resolve_command(
@@ -48,3 +53,12 @@ class LazyGroup(click.Group):
         """List the commands from the table alone."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry[1]) for name, entry in self._table.items()])
+
+
+def _write_examples(ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    from wanrec.reconcile.cli.examples import examples_of
+
+    lines = examples_of(ctx.command_path.partition(" ")[2])
+    if lines:
+        with formatter.section("Examples"):
+            formatter.write("".join(f"{' ' * formatter.current_indent}{line}\n" for line in lines))

@@ -64,12 +64,6 @@ def lock(
 
     Only what is not pinned yet is asked for, unless --upgrade or --check is given. When two
     sources do not agree, both answers are shown and nothing is written.
-
-    \b
-    Examples:
-      wanrec lock                                everything that is not pinned yet
-      wanrec lock --upgrade t2v-A14B             one model, as its sources are now
-      wanrec lock --check -m nightly             exit 2 when --upgrade would change something
     """
     from wanrec.reconcile.select_args import SelectArgs
 

@@ -72,14 +72,6 @@ def plan(
     A plan that may not be applied (a protected model, the delete budget, foreign files) is shown
     whole, is not saved, and exits 3. With --compare only what differs from the saved plan is
     shown, and --detailed-exitcode is about that.
-
-    \b
-    Examples:
-      wanrec plan specs/wan22.toml
-      wanrec plan "t2v-A14B@2.2.0[bf16]::vae"     one folder of one variant
-      wanrec plan -k "vae and not bf16" -m video
-      wanrec plan --out reviewed.wanplan          and later: wanrec apply reviewed.wanplan
-      wanrec plan --compare reviewed.wanplan --detailed-exitcode
     """
     if out and options["state_only"]:
         raise click.UsageError("a --state-only plan has not seen the disk and cannot be saved")

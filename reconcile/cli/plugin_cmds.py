@@ -19,12 +19,6 @@ def plugins(session: Session, /, fmt: str) -> int:
     """List plug-ins, where they are from, and which hooks they implement.
 
     Exits 3 when one of them cannot be loaded.
-
-    \b
-    Examples:
-      wanrec plugins
-      wanrec plugins -p my_policies      as if the module were installed
-      wanrec plugins -p no:acme          without the installed plug-in acme
     """
     from wanrec.reconcile import hooks
 

@@ -79,6 +79,20 @@ def cold100k(bench: Bench) -> Iterator[Row]:
         yield from bench.row(f"{name} without its note, 100,000 files", ours, git, 12, 300)
 
 
+def lock100k(bench: Bench) -> Iterator[Row]:
+    """Nothing to do on 100,000 files of lock files; then with every one of them parsed first."""
+    tree = Tree(bench.place / "lock100k", bench.wanrec, Shape(200, 500, 24))
+    models = tree.make(locked=True).settled().root / "bench"
+    git = "git status", peers.git_status(models, bench.place / "git-lock")
+    dvc = "dvc status", peers.dvc_status(models, bench.place / "dvc-lock")
+    ours = _ours(tree, "plan")
+    yield from bench.row("plan, 100,000 locked files", ours, git, 4, 300)
+    yield from bench.row("plan, 100,000 locked files", ours, dvc, 0.2, 300)
+    words = ["env", "WANREC_CACHE_DIR=off", *ours.words]
+    first = Command(words, tree.project, before=lambda: _forget(tree))
+    yield from bench.row("plan, 100,000 locked files, parsed", first, git, 12, 300)
+
+
 def start60(bench: Bench) -> Iterator[Row]:
     """What a drift check of a few files costs over the bare interpreter."""
     tree = bench.tree("start60", Shape(3, 20, 24)).settled()
@@ -88,8 +102,8 @@ def start60(bench: Bench) -> Iterator[Row]:
 
 def collect200(bench: Bench) -> Iterator[Row]:
     """Listing what 200 specs with nested defaults declare: parsed, and kept by an earlier run."""
-    project = nested_specs(bench.place / "collect200", 200, 20)
-    tests = nested_tests(bench.place / "tests200", 200, 20)
+    project = nested_specs(bench.place / "collect200", 200, 5)
+    tests = nested_tests(bench.place / "tests200", 200, 5)
     peer = "pytest --collect-only", peers.collect_only(tests)
     kept = bench.place / "cache"
     for how, folder, limit in (("parsed", "off", 0.5), ("kept", str(kept), 0.3)):
@@ -136,5 +150,5 @@ def _forget(tree: Tree) -> None:
 
 PARTS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     part.__name__: part
-    for part in (start60, collect200, noop10k, noop100k, cold100k, deep, apply60, apply2g)
+    for part in (start60, collect200, noop10k, noop100k, cold100k, lock100k, deep, apply60, apply2g)
 }

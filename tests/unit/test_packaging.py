@@ -21,6 +21,7 @@ def wheel(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.Z
     source = tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(checkout / name, source / name)
+    shutil.copytree(checkout / "docs/man", source / "docs/man")
     for room in ROOMS:
         shutil.copytree(
             checkout / room, source / room, ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
@@ -48,8 +49,16 @@ def expected(checkout: Path) -> set[str]:
 
 def test_wheel_is_the_tree(wheel: zipfile.ZipFile, checkout: Path) -> None:
     """Every module, template, spec and schema of the tree is in the wheel, and nothing else."""
-    inside = {name for name in wheel.namelist() if not name.split("/")[0].endswith("-info")}
+    ours = (name for name in wheel.namelist() if not name.split("/")[0].endswith(".data"))
+    inside = {name for name in ours if not name.split("/")[0].endswith("-info")}
     assert inside == expected(checkout)
+
+
+def test_wheel_has_the_man_page(wheel: zipfile.ZipFile, checkout: Path) -> None:
+    """Installing the wheel puts `man wanrec` where man looks beside the program."""
+    data = [name for name in wheel.namelist() if name.split("/")[0].endswith(".data")]
+    assert [name.partition("/")[2] for name in data] == ["data/share/man/man1/wanrec.1"]
+    assert wheel.read(data[0]) == (checkout / "docs/man/wanrec.1").read_bytes()
 
 
 def test_demo_extra_equals_the_list(checkout: Path) -> None:
