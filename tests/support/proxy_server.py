@@ -147,8 +147,27 @@ class ProxyServer:
             kept = [line for line in lines if not line.lower().startswith(("proxy-", "connection"))]
             head = "\r\n".join([f"{method} {match[2]} HTTP/1.1", *kept, "Connection: close"])
             server.sendall(head.encode("latin-1") + b"\r\n\r\n")
-            _pump(server, client)
-        return False  # the answer's framing is not looked at: its end is the connection's
+            return _answered(server, client, body=method != "HEAD")
+
+
+def _answered(server: socket.socket, client: socket.socket, *, body: bool) -> bool:
+    """Pass one answer on; True when its end is known, so that the client may ask on."""
+    text = b""
+    while b"\r\n\r\n" not in text:
+        text += server.recv(65536) or b"\r\n\r\n"
+    head, _, rest = text.partition(b"\r\n\r\n")
+    client.sendall(text)
+    length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+    if not body:
+        return True
+    if length is None:
+        _pump(server, client)
+        return False
+    left = int(length[1]) - len(rest)
+    while left > 0 and (data := server.recv(min(left, 65536))):
+        client.sendall(data)
+        left -= len(data)
+    return left == 0
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:
