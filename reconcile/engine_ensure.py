@@ -128,7 +128,7 @@ def _ensured(
             return known, seen.state.models[known].directory
     try:
         desired, key = declaration(engine, model, variant, seen.state)
-        _bring(engine, desired, key, offline, force, request)
+        _bring_once(engine, desired, key, offline, force, request)
     except WanrecError as error:
         if known is None or error.code not in _NOTHING_TO_WRITE_WITH:
             raise
@@ -192,6 +192,27 @@ def declaration(
     selected = (desired.selection.keys or frozenset()) - desired.selection.pulled_in
     installed = sorted(m.key for m in desired.models if m.key in selected and m.installed)
     return desired, (installed or sorted(selected))[0]
+
+
+def _bring_once(
+    engine: Workbench,
+    desired: Desired,
+    key: str,
+    offline: bool,
+    force: bool,
+    request: ApplyRequest,
+) -> None:
+    """Bring the model, or wait for whoever is at it: the others need only look, not plan."""
+    asked = request.lock_timeout
+    timeout_s = engine.settings.lock_timeout if asked is None else asked
+    name = f"ensure-{lock_name(key)}"
+    with (
+        engine.opened() as (root, store),
+        store.locks.acquire(name, timeout_s, "ensure", stop=request.stop),
+    ):
+        seen = engine.present.look(root, store)
+        if force or not engine.present.is_whole(root, seen, key):
+            _bring(engine, desired, key, offline, force, request)
 
 
 def _bring(

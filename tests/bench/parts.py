@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -129,6 +130,26 @@ def apply60(bench: Bench) -> Iterator[Row]:
     yield from _apply(bench, "apply, 60 x 32 MiB", Shape(4, 15, 32 * MIB))
 
 
+def ensure16(bench: Bench) -> Iterator[Row]:
+    """Sixteen processes ask for the same absent model at once: one fetch, fifteen wait for it."""
+    tree = bench.tree("ensure16", Shape(1, 4, 512 * MIB))
+    shutil.rmtree(tree.root, ignore_errors=True)
+
+    def together(count: int) -> Command:
+        words = [sys.executable, str(peers.HERE / "ensure_together.py"), str(count)]
+        script = 'MODELS_ROOT="$1" exec "${@:2}"'
+        command = ["bash", "-c", script, "bash", str(tree.root), *words, "model-000@1.0.0"]
+        return Command(command, tree.project, before=lambda: _emptied(tree.root))
+
+    one = "the same in one process", together(1)
+    yield from bench.row("ensure, 2 GiB, 16 processes at once", together(16), one, 1.1)
+
+
+def _emptied(root: Path) -> None:
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir()
+
+
 def _apply(bench: Bench, what: str, shape: Shape) -> Iterator[Row]:
     tree = bench.tree(f"apply{shape.total}", shape)
     peer = peers.copy_and_hash(tree.source, bench.place / f"copy{shape.total}")
@@ -150,5 +171,16 @@ def _forget(tree: Tree) -> None:
 
 PARTS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     part.__name__: part
-    for part in (start60, collect200, noop10k, noop100k, cold100k, lock100k, deep, apply60, apply2g)
+    for part in (
+        start60,
+        collect200,
+        noop10k,
+        noop100k,
+        cold100k,
+        lock100k,
+        deep,
+        ensure16,
+        apply60,
+        apply2g,
+    )
 }

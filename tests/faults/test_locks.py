@@ -315,6 +315,18 @@ def test_probe_passes_on_a_working_file_system(locks: LockRegistry) -> None:
         held.probe()
 
 
+def test_probe_does_not_queue_behind_other_processes(locks: LockRegistry) -> None:
+    """Kept out by another process is proof enough; by a thread of the same process it is none."""
+    with holder(locks.directory, "probe"):
+        locks.probe(timeout_s=0)
+    fresh = LockRegistry(locks.directory)
+    with fresh.acquire("probe", 0, "probe"):
+        (error,) = in_thread(lambda: fresh.probe(timeout_s=0))
+    assert isinstance(error, WanrecError)
+    assert error.code is ErrorCode.LOCK_TIMEOUT
+    fresh.probe(timeout_s=0)
+
+
 def test_probe_finds_locks_that_do_nothing(
     locks: LockRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:

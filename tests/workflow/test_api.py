@@ -7,11 +7,11 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from support.lying_server import LyingServer, serve_ranges
+from support.lying_server import LyingServer, Peer, Request, serve_ranges
 from support.program import Program
 from support.small import declare, spec_text
 
@@ -41,13 +41,18 @@ def server() -> Iterator[LyingServer]:
         yield running
 
 
+def content(model: str) -> dict[str, bytes]:
+    """The files of a model: the weights are its own, for equal bytes would not be fetched again."""
+    return {**BIG, "weights.dat": model.encode() + BIG["weights.dat"]}
+
+
 def served(program: Program, server: LyingServer, count: int = 1) -> list[str]:
     """Declare models that only the server has; their ids."""
-    models = {f"m{number:02}@1": BIG for number in range(count)}
+    models = {f"m{number:02}@1": content(f"m{number:02}@1") for number in range(count)}
     text = spec_text(models).replace("local://../mirror", server.url)
     program.write("specs/models.toml", text)
-    for model in models:
-        for path, data in BIG.items():
+    for model, files in models.items():
+        for path, data in files.items():
             server.on(f"/{model}/{path}", serve_ranges(data))
     return list(models)
 
@@ -156,7 +161,7 @@ def test_threads_share_one_fetch(inside: Program, server: LyingServer) -> None:
     for thread in threads:
         thread.join()
     assert paths == [inside.root / "test" / model] * 8
-    assert server.sent[f"/{model}/weights.dat"] == len(BIG["weights.dat"])
+    assert server.sent[f"/{model}/weights.dat"] == len(content(model)["weights.dat"])
 
 
 def test_sixteen_processes_share_one_fetch(wanrec: Program, server: LyingServer) -> None:
@@ -166,28 +171,84 @@ def test_sixteen_processes_share_one_fetch(wanrec: Program, server: LyingServer)
     answers = [process.communicate(timeout=300) for process in running]
     assert [process.returncode for process in running] == [0] * 16, answers
     assert {out.strip() for out, _ in answers} == {str(wanrec.root / "test" / model)}
-    for path, data in BIG.items():
+    for path, data in content(model).items():
         assert server.sent[f"/{model}/{path}"] == len(data)
 
 
-def test_sixteen_models_are_fetched_side_by_side(inside: Program, server: LyingServer) -> None:
-    """Different models do not wait for each other: as many as allowed are asked for at once."""
-    ids = served(inside, server, 16)
-    meet = threading.Barrier(4, timeout=60)
-    for model in ids[:4]:  # the first four are answered only once all four have been asked for
-        honest = serve_ranges(BIG["weights.dat"])
-        waited = threading.Event()
+class Together:
+    """Answers for several models that wait for each other, and how many were fetched at once.
 
-        def answer(request, peer, honest=honest, waited=waited):  # type: ignore[no-untyped-def]
-            if request.method == "GET" and not waited.is_set():
-                waited.set()
-                meet.wait()
+    The weights of a model are sent once `count` models have been asked for, then those of the next
+    `count`; a test that never sees so many at once ends at the barrier's time limit.
+    """
+
+    def __init__(self, server: LyingServer, models: Sequence[str], count: int) -> None:
+        self.most = 0
+        self._meet = threading.Barrier(count, timeout=120)
+        self._lock = threading.Lock()
+        self._open: set[str] = set()
+        for model in models:
+            self._script(server, model)
+
+    def _script(self, server: LyingServer, model: str) -> None:
+        honest, met = serve_ranges(content(model)["weights.dat"]), threading.Event()
+
+        def answer(request: Request, peer: Peer) -> bool:
+            if request.method == "GET":
+                with self._lock:
+                    first = not met.is_set()
+                    met.set()
+                    self._open.add(model)
+                    self.most = max(self.most, len(self._open))
+                if first:
+                    self._meet.wait()
+                with self._lock:  # from here on its client may be done with it, and ask for more
+                    self._open.discard(model)
             return honest(request, peer)
 
         server.on(f"/{model}/weights.dat", answer)
+
+
+def test_sixteen_models_are_fetched_up_to_the_limit(inside: Program, server: LyingServer) -> None:
+    """Sixteen models, four at a time: the server never sees fewer than four wait, nor a fifth."""
+    ids = served(inside, server, 16)
+    together = Together(server, ids, 4)
     paths = api.ensure_many(ids, max_concurrent=4)
+    assert together.most == 4
     assert list(paths) == ids
-    assert all((path / "weights.dat").stat().st_size == 300_000 for path in paths.values())
+    for model, path in paths.items():
+        weights = content(model)["weights.dat"]
+        assert (path / "weights.dat").read_bytes() == weights
+        assert server.sent[f"/{model}/weights.dat"] == len(weights)
+
+
+FORKED = """
+import os, sys, wanrec
+wanrec.status(sys.argv[1])  # the engine is made before the fork, as in a preloading server
+pids = []
+for model in sys.argv[1:]:
+    pids.append(os.fork())
+    if not pids[-1]:
+        try:
+            print(wanrec.ensure(model), flush=True)
+            os._exit(0)
+        except BaseException as error:
+            sys.stderr.write(repr(error))
+            os._exit(4)
+print([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids])
+"""
+
+
+def test_sixteen_processes_fetch_sixteen_models(inside: Program, server: LyingServer) -> None:
+    """A process for each model: nobody waits for another's, all sixteen are fetched at once."""
+    ids = served(inside, server, 16)
+    together = Together(server, ids, 16)
+    done = _child(inside, sys.executable, "-P", "-c", FORKED, *ids)
+    *paths, codes = done.stdout.splitlines()
+    assert codes == str([0] * 16), done.stderr
+    assert sorted(paths) == [str(inside.root / "test" / model) for model in ids]
+    assert together.most == 16
+    assert api.drift(deep=True).drifted is False
 
 
 def test_a_forked_child_goes_on(inside: Program) -> None:
@@ -231,7 +292,7 @@ def test_spawned_workers_ensure(inside: Program) -> None:
 def test_awaiting_does_not_block_the_loop(inside: Program, server: LyingServer) -> None:
     """While a model is fetched the loop runs on: the fetch itself waits for a task of the loop."""
     (model,) = served(inside, server)
-    go, honest = threading.Event(), serve_ranges(BIG["weights.dat"])
+    go, honest = threading.Event(), serve_ranges(content(model)["weights.dat"])
 
     def answer(request, peer):  # type: ignore[no-untyped-def]
         assert go.wait(60)
@@ -271,7 +332,7 @@ def test_awaited_surface(inside: Program) -> None:
 def test_cancelling_ends_the_fetch(inside: Program, server: LyingServer) -> None:
     """A cancelled `await` stops the fetch, leaves nothing half done, and the next one succeeds."""
     (model,) = served(inside, server)
-    go, honest = threading.Event(), serve_ranges(BIG["weights.dat"])
+    go, honest = threading.Event(), serve_ranges(content(model)["weights.dat"])
 
     def answer(request, peer):  # type: ignore[no-untyped-def]
         assert go.wait(60)
