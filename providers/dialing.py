@@ -110,7 +110,11 @@ def _is_numeric(host: str) -> bool:
 
 def _fault(origin: Origin, proxy: Proxy | None, exc: OSError) -> WireFault:
     where = f"the proxy {proxy.place}" if proxy else f"{origin.host}:{origin.port}"
-    hint = proxy.hint if proxy else ""
+    hint = (
+        proxy.hint
+        if proxy
+        else f"check the address and the network; a proxy is named by {origin.scheme.upper()}_PROXY"
+    )
     if isinstance(exc, TimeoutError):
         text = f"no connection to {where} in time"
         return WireFault(ErrorCode.NETWORK_TIMEOUT, text, retries=1, hint=hint)

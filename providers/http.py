@@ -145,7 +145,8 @@ class HttpProvider(Provider):
     def _status_error(self, response: Response, path: str) -> SourceFault:
         status = response.status
         code, what = _CODES.get(status, (ErrorCode.SOURCE_UNAVAILABLE, "the source failed"))
-        error = self.error(code, f"{path!r}: {what} (HTTP {status})", hint=self._hint(code))
+        subject = f"{path!r}: " if path else ""
+        error = self.error(code, f"{subject}{what} (HTTP {status})", hint=self._hint(code))
         if code in (ErrorCode.RATE_LIMIT, ErrorCode.SOURCE_UNAVAILABLE):
             error.retry_after = _retry_after(response.headers)
         if status < 500 and status not in (408, 429):

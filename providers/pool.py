@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from wanrec.providers.dialing import dial
 from wanrec.providers.limits import Limits
 from wanrec.providers.proxies import Proxy, proxy_for
+from wanrec.providers.unreachable import Unreachable
 from wanrec.providers.wire import TICK_S, Connection, Origin, Watch, WireFault, digits
 from wanrec.reconcile.errors import ErrorCode
 
@@ -152,6 +153,7 @@ class Pool:
         self._idle: dict[Origin, list[Connection]] = {}
         self._slots: dict[Origin, threading.Semaphore] = {}
         self._proxies: dict[Origin, Proxy | None] = {}
+        self._unreachable = Unreachable()
         self._tls: ssl.SSLContext | None = None
 
     def request(
@@ -242,7 +244,13 @@ class Pool:
 
     def _connect(self, origin: Origin) -> Connection:
         proxy = self._proxy(origin)
-        sock = dial(origin, proxy, self._trusted, self._limits)
+        self._unreachable.check(origin)
+        try:
+            sock = dial(origin, proxy, self._trusted, self._limits)
+        except WireFault as fault:
+            self._unreachable.failed(origin, fault, self._limits.dead_source_s)
+            raise
+        self._unreachable.reached(origin)
         sock.settimeout(TICK_S)
         watch = Watch(self._limits, self._stop)
         return Connection(origin, sock, watch, through=proxy is not None)

@@ -221,7 +221,8 @@ class Connection:
             try:
                 count = self._sock.recv_into(view)
             except TimeoutError:
-                self.watch.waited(time.monotonic() - begin, 0)
+                # What goes far beyond the socket's timeout is time in which we were stopped.
+                self.watch.waited(min(time.monotonic() - begin, 4 * TICK_S), 0)
                 continue
             except OSError as exc:
                 raise self._broken(exc) from exc
