@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -259,3 +260,31 @@ def test_listing_without_the_sdk_names_the_command(hub: HubServer, tmp_path: Pat
         check=True,
     )
     assert done.stdout.strip() == "INVALID_CONFIG pip install 'wanrec[hub]'"
+
+
+@pytest.mark.parametrize("revision", ["", "@" + "5" * 40])
+def test_the_listing_of_a_dead_hub_fails_in_our_own_time(tmp_path: Path, revision: str) -> None:
+    """Nobody listens: the code, the address and a hint, without the SDK's half a minute."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    limits = attrs.evolve(SMALL_RANGES, retries=0)
+    environ = {"HF_ENDPOINT": f"http://{address}", "HOME": str(tmp_path)}
+    context = ProviderContext(base=tmp_path, environ=environ, limits=limits)
+    with _provider(f"hf://{REPO}{revision}", context) as provider:
+        with pytest.raises(WanrecError) as caught:
+            provider.catalogue()
+        assert caught.value.code is ErrorCode.SOURCE_UNAVAILABLE
+        assert address in caught.value.summary
+        assert caught.value.hint
+        assert provider.check().code is ErrorCode.SOURCE_UNAVAILABLE
+
+
+def test_a_listing_that_never_comes_is_given_up(hub: HubServer, tmp_path: Path) -> None:
+    """The SDK asks a failing Hub again and again: we wait as long as a source may be silent."""
+    hub.push(REPO, {"a.txt": b"a"})
+    hub.fail("/tree/", 503)
+    limits = attrs.evolve(SMALL_RANGES, connect_timeout_s=0.1, stall_window_s=0.2)
+    context = attrs.evolve(_context(hub, tmp_path), limits=limits)
+    with _provider(f"hf://{REPO}", context) as provider, pytest.raises(WanrecError) as caught:
+        provider.catalogue()
+    assert caught.value.code is ErrorCode.NETWORK_TIMEOUT
