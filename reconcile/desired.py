@@ -69,7 +69,7 @@ def build_expanded(
     selection = select(models, index, args, collection.spec_words)
     if warnings:
         selection = attrs.evolve(selection, partial=True)
-    notes = _notes(kept, models.values(), selection)
+    notes = _notes(kept, models.values(), selection, frozenset(args.words))
     return Desired(
         models=tuple(models.values()),
         removed=tuple(rule for spec in kept for rule in spec.removed),
@@ -81,16 +81,23 @@ def build_expanded(
 
 
 def _notes(
-    expanded: Iterable[Expanded], models: Iterable[DesiredModel], selection: Selection
+    expanded: Iterable[Expanded],
+    models: Iterable[DesiredModel],
+    selection: Selection,
+    words: frozenset[str],
 ) -> tuple[str, ...]:
-    """What is to be known of the selected models; it narrows no run."""
+    """What is to be known of the selected models; it narrows no run.
+
+    A model that comes on demand has nothing to be said of until it is asked for by name.
+    """
     notes = {model_id: note for spec in expanded for model_id, note in spec.notes.items()}
     if not notes:
         return ()
     chosen = {
         model.id
         for model in models
-        if selection.has_model(model.key) and model.presence is Presence.REQUIRED
+        if selection.has_model(model.key)
+        and (model.presence is Presence.REQUIRED or {model.key, model.id, model.name} & words)
     }
     return tuple(notes[model_id] for model_id in sorted(notes) if model_id in chosen)
 

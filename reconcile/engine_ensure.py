@@ -135,10 +135,23 @@ def _ensured(
         with engine.opened() as (root, _):
             now = engine.now()
             if not engine.present.is_whole_by_hash(root, seen, known, now, everything=force):
-                raise
+                raise _not_whole(known, error) from error
         return known, seen.state.models[known].directory
     _mark_used(engine.root, key)
     return key, next(m.directory for m in desired.models if m.key == key)
+
+
+def _not_whole(key: str, error: WanrecError) -> WanrecError:
+    """The error about a recorded model that is damaged where nobody says how to mend it."""
+    if error.code is not ErrorCode.MODEL_NOT_FOUND:
+        return error
+    return WanrecError(
+        error.code,
+        f"{key} is recorded but not whole, and no spec here says where to bring it from",
+        detail=error.summary,
+        address=key,
+        hint="wanrec drift says what is wrong; wanrec ensure, where its spec is, mends it",
+    )
 
 
 def ensure_in_use(

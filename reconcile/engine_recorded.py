@@ -17,7 +17,7 @@ from wanrec.reconcile.status import model_status
 if TYPE_CHECKING:
     from wanrec.reconcile.actions import ModelStatus
     from wanrec.reconcile.workbench import Workbench
-    from wanrec.state.model import State
+    from wanrec.state.model import FileRecord, State
 
 __all__ = ["recorded_model", "recorded_status"]
 
@@ -29,7 +29,7 @@ def recorded_model(state: State, key: str) -> DesiredModel:
     name, _, version = model_id.partition("@")
     prefix = f"{key}::"
     files = tuple(
-        FileSpec(path=address.removeprefix(prefix), size=found.size, sha256=found.sha256)
+        _file(address.removeprefix(prefix), found)
         for address, found in state.files.items()
         if address.startswith(prefix)
     )
@@ -48,6 +48,12 @@ def recorded_model(state: State, key: str) -> DesiredModel:
         requires=record.requires,
         spec_sha256=record.spec_sha256,
     )
+
+
+def _file(path: str, record: FileRecord) -> FileSpec:
+    folder, inside, _ = path.partition("/")
+    component = folder if inside else None
+    return FileSpec(path=path, size=record.size, sha256=record.sha256, component=component)
 
 
 def recorded_status(engine: Workbench, model: str, variant: str | None = None) -> ModelStatus:

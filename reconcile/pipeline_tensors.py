@@ -14,7 +14,7 @@ from wanrec.reconcile.content_rules import check_header, check_header_length
 from wanrec.reconcile.disk_errors import translated
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 
-__all__ = ["check_indexes", "index_faults", "tensor_names"]
+__all__ = ["check_indexes", "index_faults", "stored_format", "tensor_names"]
 
 INDEX = ".safetensors.index.json"
 
@@ -25,6 +25,19 @@ def tensor_names(path: Path) -> tuple[str, ...]:
     Raises:
         WanrecError: INCOMPLETE_MODEL for a header that is not one; disk errors.
     """
+    return tuple(_header(path))
+
+
+def stored_format(path: Path) -> str | None:
+    """Return the number format of the first tensor of a safetensors file, None without tensors.
+
+    Raises:
+        WanrecError: as `tensor_names`.
+    """
+    return next((str(tensor["dtype"]).lower() for tensor in _header(path).values()), None)
+
+
+def _header(path: Path) -> dict[str, dict[str, object]]:
     with translated(str(path), "read"), path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         length = check_header_length(file.read(8), size)
@@ -32,7 +45,7 @@ def tensor_names(path: Path) -> tuple[str, ...]:
     problem = length if isinstance(length, str) else check_header(header, size - 8 - length)
     if problem is not None:
         raise WanrecError(ErrorCode.INCOMPLETE_MODEL, problem, where=str(path))
-    return tuple(name for name in json.loads(header) if name != "__metadata__")
+    return {name: tensor for name, tensor in json.loads(header).items() if name != "__metadata__"}
 
 
 def index_faults(index: Path) -> list[str]:

@@ -175,6 +175,7 @@ def test_without_specs_the_state_answers(wanrec: Program) -> None:
     with pytest.raises(WanrecError) as caught:
         engine.ensure("a@1")
     assert caught.value.code is ErrorCode.MODEL_NOT_FOUND
+    assert caught.value.summary.startswith("a@1 is recorded but not whole")
 
 
 def test_without_specs_the_state_tells_the_status(wanrec: Program) -> None:

@@ -155,8 +155,11 @@ def test_each_shipped_model_maps_as_the_facts_say(shipped: Engine) -> None:
         paths = pipelines.resolve(model, ensure=False, engine=shipped)
         assert (paths.model, [lora.component for lora in paths.loras]) == (base, components)
     for model, role in UNPINNED.items():
-        with pytest.raises(WanrecError, match=role):
+        with pytest.raises(WanrecError, match=f"cannot be loaded without {role}") as caught:
             pipelines.resolve(model, ensure=False, engine=shipped)
+        assert f"{role}s/wav2vec2_large_english_fp16.safetensors" in caught.value.detail
+        assert "not pinned yet" in caught.value.detail
+        assert "wanrec lock" in caught.value.hint
 
 
 def test_vram_is_in_the_region_of_what_is_published(shipped: Engine) -> None:
@@ -355,6 +358,63 @@ def test_a_vae_that_vanished_is_brought_again_or_refused(tiny: Program) -> None:
     (tiny.root / "test/tiny@1/transformer/diffusion_pytorch_model.safetensors").unlink()
     answer = load(tiny)
     assert (answer["exit"], answer["imported"]) == (5, False)
+
+
+WAN_INDEX = {
+    "_class_name": "WanPipeline",
+    "boundary_ratio": 0.875,
+    "image_encoder": [None, None],
+    "scheduler": ["diffusers", "UniPCMultistepScheduler"],
+    "text_encoder": ["transformers", "UMT5EncoderModel"],
+    "tokenizer": ["transformers", "T5TokenizerFast"],
+    "transformer": ["diffusers", "WanTransformer3DModel"],
+    "vae": ["diffusers", "AutoencoderKLWan"],
+}
+
+
+def test_without_specs_a_diffusers_model_tells_itself(tiny: Program) -> None:
+    """No spec any more: state and model_index.json give what the spec gave, and `load` works."""
+    tiny.write("mirror/model_index.json", json.dumps(WAN_INDEX))
+    facts = {"pipeline": "WanPipeline", "task": "text-to-video", "boundary_ratio": 0.875}
+    declare(tiny, facts)
+    with_spec = pipelines.resolve("tiny", engine=engine_of(tiny))
+    (tiny.project / "specs/models.toml").unlink()
+    alone = pipelines.resolve("tiny", engine=engine_of(tiny))
+    for name in ("model", "path", "task", "layout", "pipeline_class", "components"):
+        assert getattr(alone, name) == getattr(with_spec, name), name
+    assert set(alone.required) == set(with_spec.required)
+    assert alone.facts["boundary_ratio"] == 0.875
+    assert alone.vram.weights["transformer"] * 2 == with_spec.vram.weights["transformer"]
+    assert load(tiny)["path"] == str(tiny.root / "test/tiny@1")
+    (alone["vae"] / "diffusion_pytorch_model.safetensors").unlink()
+    answer = load(tiny)
+    assert (answer["code"], answer["imported"]) == ("MODEL_NOT_FOUND", False)
+    assert "tiny@1 is recorded but not whole" in answer["summary"]
+    with pytest.raises(WanrecError, match="its vae is not whole") as caught:
+        pipelines.resolve("tiny", ensure=False, engine=engine_of(tiny))
+    assert caught.value.code is ErrorCode.INCOMPLETE_MODEL
+
+
+def test_without_specs_only_diffusers_models_are_known(tiny: Program) -> None:
+    """A LoRA is refused in words, an unknown model is not found, a bad index is told."""
+    declare(tiny, {}, **{"style@1": lora_of(tiny, "tiny@1")})
+    engine = engine_of(tiny)
+    for model in ("tiny", "style"):
+        engine.ensure(model)
+    (tiny.project / "specs/models.toml").unlink()
+    for model, loras in (("style", ()), ("tiny", ("style",))):
+        with pytest.raises(WanrecError) as caught:
+            pipelines.resolve(model, loras=loras, engine=engine_of(tiny))
+        assert caught.value.code is ErrorCode.MISSING_MANIFEST
+        assert "WAN_MODELS_MANIFEST" in caught.value.hint
+    with pytest.raises(WanrecError) as caught:
+        pipelines.resolve("nobody", engine=engine_of(tiny))
+    assert caught.value.code is ErrorCode.MODEL_NOT_FOUND
+    index = tiny.root / "test/tiny@1/model_index.json"
+    index.chmod(0o644)
+    index.write_text("[")
+    with pytest.raises(WanrecError, match=r"model_index\.json of tiny@1 cannot be read"):
+        pipelines.resolve("tiny", engine=engine_of(tiny))
 
 
 def test_animate_without_clip_is_refused(tiny: Program) -> None:
