@@ -2,7 +2,8 @@
 
 A shell that asks for completions must never be shown an error: what cannot be read is not offered.
 Bash cuts words at ``:`` and ``@``, which every address has, so it gets a script of its own that
-joins and cuts them again (`BashWords`); zsh and fish use click's.
+joins and cuts them again (`BashWords`); fish uses click's but for one thing (`FishWords`), zsh as
+it is.
 """
 
 from __future__ import annotations
@@ -11,14 +12,19 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from click.shell_completion import BashComplete, CompletionItem, add_completion_class
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    FishComplete,
+    add_completion_class,
+)
 
 from wanrec.reconcile.errors import WanrecError
 
 if TYPE_CHECKING:
     from wanrec.reconcile.model import Desired
 
-__all__ = ["BashWords", "install", "models_like", "words_like"]
+__all__ = ["BashWords", "FishWords", "install", "models_like", "words_like"]
 
 _BASH = """\
 %(complete_func)s() {
@@ -60,9 +66,18 @@ class BashWords(BashComplete):
         """`compopt -o nosort` needs bash 4.4; click asks bash, which costs a process a key."""
 
 
+class FishWords(FishComplete):
+    """Completion for fish that leaves commas in words alone."""
+
+    source_template = FishComplete.source_template.replace(
+        'string split ","', 'string split --max 1 ","'
+    )
+
+
 def install() -> None:
-    """Use this bash completion instead of click's."""
+    """Use these completions instead of click's."""
     add_completion_class(BashWords, "bash")
+    add_completion_class(FishWords, "fish")
 
 
 def words_like(incomplete: str) -> list[str]:

@@ -45,16 +45,23 @@ class Tree:
         """Return the command line of wanrec on this root; run it in `project`."""
         return [self._wanrec, "--root", str(self.root), *words]
 
-    def make(self) -> Tree:
-        """Write sources and specs."""
+    def make(self, *, locked: bool = False) -> Tree:
+        """Write sources and specs; `locked`: the files stand in lock files that wanrec writes."""
         (self.project / "specs").mkdir(parents=True)
         for number in range(self.shape.models):
             name = f"model-{number:03d}"
             (self.source / name).mkdir(parents=True)
             rows = list(self._files(name))
             spec = self.project / "specs" / f"{name}.toml"
-            spec.write_text(_spec(name, self.source / name, rows))
+            spec.write_text(_spec(name, self.source / name, [] if locked else rows))
+        if locked:
+            self.quietly("lock")
         return self
+
+    def quietly(self, *words: str) -> None:
+        """Run wanrec in the project; it must succeed."""
+        command = self.command(*words)
+        subprocess.run(command, cwd=self.project, check=True, stdout=subprocess.DEVNULL)
 
     def _files(self, name: str) -> Iterator[tuple[str, int, str]]:
         for number in range(self.shape.files):
@@ -66,18 +73,13 @@ class Tree:
     def apply(self) -> float:
         """Bring everything with `wanrec apply`; returns the seconds it took."""
         start = time.monotonic()
-        subprocess.run(
-            self.command("apply", "-y", "--create-root"),
-            cwd=self.project,
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        self.quietly("apply", "-y", "--create-root")
         return time.monotonic() - start
 
     def settled(self) -> Tree:
         """Apply, then wait until no file is as young as its record (the racy-stat rule)."""
         self.apply()
-        subprocess.run(self.command("plan"), cwd=self.project, check=True, capture_output=True)
+        self.quietly("plan")
         return self
 
     def paths(self, below: str) -> list[Path]:

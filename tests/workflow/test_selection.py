@@ -1,14 +1,10 @@
-"""Collecting and selecting with the real program: order, origins, marks, failures, completion."""
+"""Collecting and selecting with the real program: order, origins, marks, failures."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from pathlib import Path
-
 import click
 import pytest
-from support.program import Program, command_line
+from support.program import Program
 from support.small import declare, spec_text
 
 from wanrec.reconcile.cli.commands import program
@@ -147,51 +143,6 @@ def test_an_edit_is_seen_through_the_cache(wanrec: Program) -> None:
     done = wanrec.run("validate")
     assert done.exit == 3
     assert "specs/g0/sub/defaults.toml:2: " in done.stderr
-
-
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-@pytest.mark.parametrize(
-    ("line", "offered"),
-    [
-        ("wanrec plan spe", ["specs/models.toml"]),
-        ("wanrec plan a@", ["1"]),
-        ("wanrec plan a@1::v", ["vae/x.txt", "vae/y.txt"]),
-        ("wanrec plan specs/models.toml::b", ["b@1"]),
-        ("wanrec plan specs/models.toml::b@1::", ["z.txt"]),
-        ("wanrec ensure ", ["a@1", "b@1"]),
-        ("wanrec dri", ["drift"]),
-        ("wanrec plan --last-f", ["--last-failed"]),
-    ],
-)
-def test_bash_completion(wanrec: Program, line: str, offered: list[str]) -> None:
-    """Bash completes specs, model ids, addresses and node ids, though it cuts words at : and @."""
-    declare(wanrec, {"a@1": {"vae/x.txt": b"x", "vae/y.txt": b"y"}, "b@1": {"z.txt": b"z"}})
-    script = (
-        'eval "$(_WANREC_COMPLETE=bash_source wanrec)"\n'
-        f"COMP_LINE={line!r}; COMP_POINT=${{#COMP_LINE}}\n"
-        '_wanrec_completion wanrec; printf "%s\\n" "${COMPREPLY[@]}"\n'
-    )
-    here = str(Path(command_line()[0]).parent)
-    done = subprocess.run(
-        ["bash", "--norc", "-c", script],
-        env=wanrec.environment(PATH=f"{here}:/usr/bin:/bin"),
-        cwd=wanrec.project,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.split() == offered, done.stderr
-
-
-def test_completion_is_silent_about_faults(wanrec: Program) -> None:
-    """A broken spec offers nothing and prints nothing."""
-    wanrec.write("specs/models.toml", "x")
-    env: dict[str, str | None] = {
-        "_WANREC_COMPLETE": "bash_complete",
-        "WANREC_COMP_LINE": "wanrec plan a",
-    }
-    done = wanrec.run(env=env)
-    assert (done.stdout.strip(), done.stderr) == ("", "")
 
 
 SELECTING = ("validate", "collect", "lock", "plan", "apply", "graph", "drift", "status", "adopt")
