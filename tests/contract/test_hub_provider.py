@@ -20,6 +20,7 @@ from wanrec.providers import provider_for
 from wanrec.providers.base import Provider, ProviderContext, TransferEvent
 from wanrec.providers.limits import MIB, Limits
 from wanrec.providers.testing import FetchHarness, ProviderContract, Served
+from wanrec.providers.testing_faults import FaultContract
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 
 REPO = "Org/wan-tiny"
@@ -57,7 +58,7 @@ def _provider(url: str, context: ProviderContext) -> Iterator[Provider]:
     provider.session.close()
 
 
-class TestAtABranch(ProviderContract):
+class TestAtABranch(FaultContract):
     """A public repository at its main branch."""
 
     @pytest.fixture(autouse=True)
@@ -68,6 +69,10 @@ class TestAtABranch(ProviderContract):
         """As the contract asks."""
         self.hub.push(REPO, files)
         return f"hf://{REPO}", _context(self.hub, folder)
+
+    def alter(self, path: str, content: bytes, folder: Path) -> None:
+        """As the contract asks."""
+        self.hub.spoil(REPO, path, content)
 
 
 class TestInAFolderOfAPrivateCommit(ProviderContract):

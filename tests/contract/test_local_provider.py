@@ -11,6 +11,7 @@ import pytest
 from wanrec.providers import provider_for
 from wanrec.providers.base import ProviderContext
 from wanrec.providers.testing import FetchHarness, ProviderContract, Served
+from wanrec.providers.testing_faults import FaultContract
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 
 
@@ -21,13 +22,17 @@ def _write(files: Mapping[str, bytes], folder: Path) -> None:
         file.write_bytes(content)
 
 
-class TestLocalBesideTheSpec(ProviderContract):
+class TestLocalBesideTheSpec(FaultContract):
     """A relative local:// source beside the spec file."""
 
     def serve(self, files: Mapping[str, bytes], folder: Path) -> Served:
         """As the contract asks."""
         _write(files, folder / "mirror@1.0")
         return "local://mirror@1.0", ProviderContext(base=folder)
+
+    def alter(self, path: str, content: bytes, folder: Path) -> None:
+        """As the contract asks."""
+        _write({path: content}, folder / "mirror@1.0")
 
 
 class TestLocalRoot(ProviderContract):

@@ -11,6 +11,7 @@ import pytest
 from wanrec.providers import provider_for
 from wanrec.providers.base import ProviderContext
 from wanrec.providers.testing import ProviderContract, Served
+from wanrec.providers.testing_faults import FaultContract
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 
 BOOBY_TRAP = b"raise SystemExit('the package was imported')\n"
@@ -39,7 +40,7 @@ def _restored_import_path() -> Iterator[None]:
     sys.path[:] = before
 
 
-class TestByModuleName(ProviderContract):
+class TestByModuleName(FaultContract):
     """The module's own name."""
 
     def serve(self, files: Mapping[str, bytes], folder: Path) -> Served:
@@ -47,6 +48,10 @@ class TestByModuleName(ProviderContract):
         _install(folder, "trapped_model", "trapped-model-files", files)
         sys.path.insert(0, str(folder))
         return "package://trapped_model/model", ProviderContext(base=folder)
+
+    def alter(self, path: str, content: bytes, folder: Path) -> None:
+        """As the contract asks."""
+        (folder / "trapped_model" / "model" / path).write_bytes(content)
 
 
 class TestByDistributionName(ProviderContract):

@@ -20,6 +20,7 @@ from wanrec.providers.limits import MIB, Limits
 from wanrec.providers.s3_account import Account
 from wanrec.providers.s3_signing import Credentials, signed_headers
 from wanrec.providers.testing import FetchHarness, ProviderContract, Served
+from wanrec.providers.testing_faults import FaultContract
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 
 
@@ -29,14 +30,19 @@ class _OnSeaweed(ProviderContract):
         self.seaweed = seaweed
 
 
-class TestWithKeys(_OnSeaweed):
+class TestWithKeys(_OnSeaweed, FaultContract):
     """A private bucket, keys in the environment, a prefix with a percent sign."""
 
     def serve(self, files: Mapping[str, bytes], folder: Path) -> Served:
         """As the contract asks."""
-        bucket = self.seaweed.bucket({f"wan%20/m+1/{path}": data for path, data in files.items()})
+        objects = {f"wan%20/m+1/{path}": data for path, data in files.items()}
+        self.bucket = self.seaweed.bucket(objects)
         context = ProviderContext(base=folder, environ=self.seaweed.environ)
-        return f"s3://{bucket}/wan%20/m+1", context
+        return f"s3://{self.bucket}/wan%20/m+1", context
+
+    def alter(self, path: str, content: bytes, folder: Path) -> None:
+        """As the contract asks."""
+        self.seaweed.put(self.bucket, {f"wan%20/m+1/{path}": content})
 
 
 class TestAnonymous(_OnSeaweed):

@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from support.http_faults import cut_after
 from support.lying_server import LyingServer, serve_ranges
 
 from wanrec.providers.base import ProviderContext
-from wanrec.providers.testing import ProviderContract, Served
+from wanrec.providers.testing import FILES, Served
+from wanrec.providers.testing_faults import FaultContract
 
 
-class TestWeb(ProviderContract):
+class TestWeb(FaultContract):
     """Files below an address with a query, ranges honoured."""
 
     @pytest.fixture(autouse=True)
@@ -26,3 +28,12 @@ class TestWeb(ProviderContract):
         for path, content in files.items():
             self.server.on(f"/models/{path}", serve_ranges(content))
         return f"{self.server.url}/models?sig=secret", ProviderContext(base=folder)
+
+    def alter(self, path: str, content: bytes, folder: Path) -> None:
+        """As the contract asks."""
+        self.server.on(f"/models/{path}", serve_ranges(content, etag='"v2"'))
+
+    def cut(self, path: str, folder: Path) -> bool:
+        """As the contract asks."""
+        self.server.on(f"/models/{path}", cut_after(FILES[path], 0.5, reset=False))
+        return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class ZipProvider(Provider):
     def _open_range(self, located: Located, start: int, stop: int | None) -> Body:
         archive = self._archive()
         try:
-            return ZipBody(archive, self._entry(archive, located.path), start, stop)
+            return ZipBody(self, archive, self._entry(archive, located.path), start, stop)
         except BaseException:
             archive.close()
             raise
@@ -50,8 +51,14 @@ class ZipBody(Body):
     """A range of one unpacked file."""
 
     def __init__(
-        self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, start: int, stop: int | None
+        self,
+        provider: ZipProvider,
+        archive: zipfile.ZipFile,
+        entry: zipfile.ZipInfo,
+        start: int,
+        stop: int | None,
     ) -> None:
+        self._provider = provider
         self.total = entry.file_size
         self.start = start
         self.stop = self.total if stop is None else min(stop, self.total)
@@ -61,8 +68,13 @@ class ZipBody(Body):
         self._left = self.stop - start
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fill part of the buffer."""
-        data = self._file.read(min(len(buffer), self._left))
+        """Fill part of the buffer; a damaged archive is an error of this source."""
+        try:
+            data = self._file.read(min(len(buffer), self._left))
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error):
+            fault = self._provider.error(ErrorCode.SOURCE_UNAVAILABLE, "the archive is damaged")
+            fault.retries = 0  # it will be damaged the next time too
+            raise fault from None
         buffer[: len(data)] = data
         self._left -= len(data)
         return len(data)
