@@ -10,21 +10,35 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import ExitStack, asynccontextmanager
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from wanrec.reconcile import api
 from wanrec.reconcile.errors import WanrecError
 
 if TYPE_CHECKING:
-    from wanrec.reconcile.actions import ModelStatus
+    from wanrec.reconcile.actions import ApplyResult, Plan
     from wanrec.reconcile.engine import Engine
 
-__all__ = ["ensure", "ensure_many", "status", "use"]
+__all__ = [
+    "apply",
+    "drift",
+    "ensure",
+    "ensure_many",
+    "gc",
+    "pin",
+    "plan",
+    "status",
+    "unpin",
+    "usage",
+    "use",
+    "verify",
+]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -90,15 +104,25 @@ async def ensure_many(
     return api.all_or_worst({name: task.result() for name, task in tasks.items()})
 
 
-async def status(
-    model: str, variant: str | None = None, *, engine: Engine | None = None
-) -> ModelStatus:
-    """As `wanrec.status`.
+async def apply(
+    plan: Plan,
+    *,
+    parallelism: int | None = None,
+    progress: api.Progress | None = None,
+    engine: Engine | None = None,
+) -> ApplyResult:
+    """As `wanrec.apply`; cancelling ends the fetches, and what was committed stays.
 
     Raises:
-        WanrecError: MODEL_NOT_FOUND, VARIANT_NOT_FOUND; of specs, state or root.
+        WanrecError: the whole run is refused or cannot begin.
     """
-    return await _in_thread(partial(api.status, model, variant, engine=engine))
+    stop = threading.Event()
+
+    def work() -> ApplyResult:
+        request = api.request_of(progress, stop, parallelism)
+        return (engine or api.current_engine()).apply(plan, request)
+
+    return await _in_thread(work, stop)
 
 
 @asynccontextmanager
@@ -110,12 +134,15 @@ async def use(
     Raises:
         WanrecError: as `ensure`; LOCK_TIMEOUT while a swap is under way.
     """
+    stop = threading.Event()
     with ExitStack() as stack:
 
         def enter() -> Path:
-            return stack.enter_context(api.use(model, variant, engine=engine))
+            chosen = engine or api.current_engine()
+            used = chosen.use(model, variant, request=api.request_of(stop=stop))
+            return stack.enter_context(used)
 
-        yield await _in_thread(enter)
+        yield await _in_thread(enter, stop)
 
 
 async def _in_thread(work: Callable[[], T], stop: threading.Event | None = None) -> T:
@@ -150,3 +177,24 @@ async def _in_thread(work: Callable[[], T], stop: threading.Event | None = None)
         await asyncio.wait([done])
         done.exception()  # taken note of: the cancellation is what the caller hears of
         raise
+
+
+def _awaited(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """The same function, awaited; what it does is short, so a cancelled wait lets it end."""
+
+    @wraps(function)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        return await _in_thread(partial(function, *args, **kwargs))
+
+    call.__doc__ = f"As `wanrec.{function.__name__}`."
+    return call
+
+
+drift = _awaited(api.drift)
+gc = _awaited(api.gc)
+pin = _awaited(api.pin)
+plan = _awaited(api.plan)
+status = _awaited(api.status)
+unpin = _awaited(api.unpin)
+usage = _awaited(api.usage)
+verify = _awaited(api.verify)

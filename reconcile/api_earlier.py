@@ -59,9 +59,24 @@ class ModelEnsurer(_OnEngine):
             model, variant, offline=offline, force=force, progress=progress, engine=self.engine
         )
 
-    def ensure_many(self, models: Iterable[str], *, max_concurrent: int = 4) -> dict[str, Path]:
+    def ensure_many(
+        self,
+        models: Iterable[str],
+        *,
+        max_concurrent: int = 4,
+        offline: bool = False,
+        force: bool = False,
+        progress: api.Progress | None = None,
+    ) -> dict[str, Path]:
         """As `wanrec.ensure_many`."""
-        return api.ensure_many(models, max_concurrent=max_concurrent, engine=self.engine)
+        return api.ensure_many(
+            models,
+            max_concurrent=max_concurrent,
+            offline=offline,
+            force=force,
+            progress=progress,
+            engine=self.engine,
+        )
 
     def use(self, model: str, variant: str | None = None) -> AbstractContextManager[Path]:
         """As `wanrec.use`."""

@@ -228,7 +228,9 @@ class Engine(Workbench):
         return ensure(self, model, variant, asked, offline=offline, force=force)
 
     @contextmanager
-    def use(self, model: str, variant: str | None = None) -> Iterator[Path]:
+    def use(
+        self, model: str, variant: str | None = None, *, request: ApplyRequest | None = None
+    ) -> Iterator[Path]:
         """Ensure a model and keep it from being swapped or evicted inside the block.
 
         Raises:
@@ -236,7 +238,7 @@ class Engine(Workbench):
         """
         from wanrec.reconcile.engine_ensure import ensure_in_use
 
-        path, held = ensure_in_use(self, model, variant)
+        path, held = ensure_in_use(self, model, variant, request or ApplyRequest())
         try:
             yield path
         finally:

@@ -155,7 +155,7 @@ def _not_whole(key: str, error: WanrecError) -> WanrecError:
 
 
 def ensure_in_use(
-    engine: Workbench, model: str, variant: str | None
+    engine: Workbench, model: str, variant: str | None, request: ApplyRequest
 ) -> tuple[Path, HeldLock | None]:
     """Ensure a model and hold its readers' lock; it is whole while the lock is held.
 
@@ -164,12 +164,11 @@ def ensure_in_use(
     Raises:
         WanrecError: as `ensure`; LOCK_TIMEOUT while a swap is under way.
     """
-    from wanrec.reconcile.engine_requests import ApplyRequest
-
     while True:
-        key, directory = _ensured(engine, model, variant, ApplyRequest(), False, False)
+        key, directory = _ensured(engine, model, variant, request, False, False)
         with engine.opened() as (root, store):
-            held = store.locks.use(lock_name(key), engine.settings.lock_timeout)
+            timeout_s = engine.settings.lock_timeout
+            held = store.locks.use(lock_name(key), timeout_s, stop=request.stop)
             if held is None:
                 return engine.root / directory, None
             # Between the look and the lock somebody may have evicted or swapped it.

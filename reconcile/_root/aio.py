@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from wanrec.reconcile.aio import (
+    apply,
+    drift,
     ensure,
     ensure_many,
+    gc,
+    pin,
+    plan,
     status,
+    unpin,
+    usage,
     use,
+    verify,
 )
 
 __all__ = [
+    "apply",
+    "drift",
     "ensure",
     "ensure_many",
+    "gc",
+    "pin",
+    "plan",
     "status",
+    "unpin",
+    "usage",
     "use",
+    "verify",
 ]

@@ -81,21 +81,31 @@ _models = click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 
 @click.command()
 @_models
+@json_option
 @global_options
 @click.pass_obj
-def pin(session: Session, /, models: tuple[str, ...]) -> None:
+def pin(session: Session, /, models: tuple[str, ...], as_json: bool) -> None:
     """Keep models from being evicted by gc until they are unpinned."""
-    engine = session.engine()
-    for model in models:
-        session.say(f"Pinned {engine.pin(model)}.")
+    _set_pinned(session, models, True, as_json)
 
 
 @click.command()
 @_models
+@json_option
 @global_options
 @click.pass_obj
-def unpin(session: Session, /, models: tuple[str, ...]) -> None:
+def unpin(session: Session, /, models: tuple[str, ...], as_json: bool) -> None:
     """Let gc evict models again."""
+    _set_pinned(session, models, False, as_json)
+
+
+def _set_pinned(session: Session, models: tuple[str, ...], pinned: bool, as_json: bool) -> None:
     engine = session.engine()
+    keys = []
     for model in models:
-        session.say(f"Unpinned {engine.pin(model, pinned=False)}.")
+        keys.append(engine.pin(model, pinned=pinned))
+        session.say(f"{'Pinned' if pinned else 'Unpinned'} {keys[-1]}.")
+    if as_json:
+        from wanrec.reconcile.render_state import document
+
+        session.write(document(models=keys, pinned=pinned))

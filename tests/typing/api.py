@@ -38,6 +38,10 @@ async def awaiting() -> None:
     assert_type(await wanrec.aio.ensure("a@1"), Path)
     assert_type(await aio.ensure_many(["a@1"]), dict[str, Path])
     assert_type(await aio.status("a@1"), ModelStatus)
+    assert_type(await aio.apply(await aio.plan("a@1"), progress=heard), ApplyResult)
+    assert_type(await aio.drift(deep=True), DriftReport)
+    assert_type(await aio.pin("a@1"), str)
+    await aio.gc(dry_run=True)
     async with aio.use("a@1") as path:
         assert_type(path, Path)
 

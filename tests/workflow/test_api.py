@@ -320,6 +320,13 @@ def test_awaited_surface(inside: Program) -> None:
         assert (await aio.status("a@1")).state == "COMPLETE"
         async with aio.use("a@1") as path:
             assert path == paths["a@1"]
+            assert not (await aio.drift("a@1", deep=True)).drifted
+        assert (await aio.pin("a@1"), await aio.unpin("a@1")) == ("a@1", "a@1")
+        assert not await aio.plan()
+        assert (await aio.apply(await aio.plan())).failures == ()
+        assert (await aio.verify()).exit_code is ExitCode.OK
+        assert (await aio.usage()).total.files == 2
+        assert not (await aio.gc(dry_run=True)).freed
         with pytest.raises(WanrecError) as caught:
             await aio.ensure("nobody@1")
         assert caught.value.code is ErrorCode.MODEL_NOT_FOUND
@@ -329,7 +336,8 @@ def test_awaited_surface(inside: Program) -> None:
     asyncio.run(main())
 
 
-def test_cancelling_ends_the_fetch(inside: Program, server: LyingServer) -> None:
+@pytest.mark.parametrize("call", ["ensure", "use"])
+def test_cancelling_ends_the_fetch(inside: Program, server: LyingServer, call: str) -> None:
     """A cancelled `await` stops the fetch, leaves nothing half done, and the next one succeeds."""
     (model,) = served(inside, server)
     go, honest = threading.Event(), serve_ranges(content(model)["weights.dat"])
@@ -340,8 +348,12 @@ def test_cancelling_ends_the_fetch(inside: Program, server: LyingServer) -> None
 
     server.on(f"/{model}/weights.dat", answer)
 
+    async def held() -> None:
+        async with aio.use(model):
+            pytest.fail("it was never brought")
+
     async def main() -> None:
-        fetching = asyncio.create_task(aio.ensure(model))
+        fetching = asyncio.create_task(aio.ensure(model) if call == "ensure" else held())
         while not server.asked(f"/{model}/weights.dat"):
             await asyncio.sleep(0)
         fetching.cancel()

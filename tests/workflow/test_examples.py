@@ -167,6 +167,9 @@ def test_wan_models(inside: Program) -> None:
     assert inside.ok("models", "path", "a@1").stdout.strip() == str(inside.root / "test/a@1")
     for words in (("pin", "a@1"), ("unpin", "a@1"), ("gc", "--dry-run"), ("usage", "--json")):
         inside.ok("models", *words)
+    pinned = inside.ok("models", "pin", "a", "b@1", "--json").json()
+    assert (pinned["models"], pinned["pinned"]) == (["a@1", "b@1"], True)
+    assert inside.ok("models", "unpin", "a", "--json").json()["pinned"] is False
     missing = inside.run("models", "ensure", "--only", "a@1", "--only", "nobody@1", "--json")
     assert (missing.exit, list(missing.json()["models"])) == (9, ["a@1"])
     assert [failed["code"] for failed in missing.json()["failed"]] == ["MODEL_NOT_FOUND"]
