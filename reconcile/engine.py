@@ -123,7 +123,7 @@ class Engine(Workbench):
         if request.ignore is not None:
             from wanrec.reconcile.expressions import compile_keyword
 
-            matches = compile_keyword(request.ignore)
+            matches = compile_keyword(request.ignore, "--ignore")
 
             def ignore(address: str) -> bool:
                 return matches((address,))

@@ -197,7 +197,7 @@ def drift_scope(state: State, select: SelectArgs | None) -> Container[str] | Non
         keep = compile_keyword(select.keyword)
         chosen = {address for address in chosen if keep((address,))}
     if select.exclude is not None:
-        leave = compile_keyword(select.exclude)
+        leave = compile_keyword(select.exclude, "--exclude")
         chosen = {address for address in chosen if not leave((address,))}
     if not chosen:
         raise WanrecError(

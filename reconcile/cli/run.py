@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from itertools import pairwise
 from types import FrameType
 
 import click
@@ -18,6 +19,7 @@ from wanrec.reconcile.errors import ErrorCode, ExitCode, WanrecError
 
 __all__ = ["run"]
 
+_NAGIOS_UNKNOWN = 3
 _SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
@@ -34,6 +36,8 @@ def run(argv: list[str]) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     _handle_signals(session)
+    if _asks_for_nagios(argv):
+        session.format = "nagios"  # also when the options cannot even be parsed
     try:
         code = _guarded(argv, session)
     except _Stopped:
@@ -42,6 +46,11 @@ def run(argv: list[str]) -> int:
     finally:
         _end_tracing(session)
     return _signal_exit(session.signal) if session.signal else code
+
+
+def _asks_for_nagios(argv: list[str]) -> bool:
+    asked = "--format=nagios" in argv or ("--format", "nagios") in pairwise(argv)
+    return asked and "drift" in argv
 
 
 def _handle_signals(session: Session) -> None:
@@ -109,7 +118,7 @@ def _fail(error: WanrecError, session: Session) -> int:
         session.report(error)
     except WanrecError as lost:  # stdout cannot even take the error document
         session.report(lost, document=False)
-    return int(error.exit_code)
+    return _NAGIOS_UNKNOWN if session.format == "nagios" else int(error.exit_code)
 
 
 def _usage(error: click.UsageError, session: Session) -> int:

@@ -145,7 +145,7 @@ class Session:
         return json.dumps(document, ensure_ascii=False)
 
     def report(self, error: WanrecError, *, document: bool = True) -> None:
-        """Tell the user about an error; in a JSON format also as the document on stdout.
+        """Tell the user about an error; stdout gets it too, as JSON or as Nagios' status line.
 
         Args:
             error: what happened.
@@ -159,6 +159,10 @@ class Session:
             from wanrec.reconcile.render_state import document as json_document
 
             self.write(json_document(error=error.to_dict()))
+        elif document and self.format == "nagios":
+            from wanrec.reconcile.render import DriftFormat, render_drift_error
+
+            self.write(render_drift_error(error, DriftFormat.NAGIOS, at_ns=0))
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

@@ -97,7 +97,35 @@ def test_fail_on(applied: Program) -> None:
     assert "f1.txt  size" in done.stdout
     assert applied.run("drift", "--fail-on", "size").exit == 2
     assert applied.run("drift", "--fail-on", "smell").exit == 64
-    assert applied.run("drift", "--fail-on", "size", "--format", "nagios").exit == 64
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--bogus",), "USAGE"),
+        (("--fail-on", "size"), "USAGE"),
+        (("--ignore", "("), "USAGE"),
+        (("-k", "no-such-file"), "NOTHING_SELECTED"),
+        (("--output", "no/such/folder/x"), "FILESYSTEM_ERROR"),
+        (("--config", "none.toml"), "INVALID_CONFIG"),
+    ],
+)
+def test_whatever_else_is_unknown_to_nagios(
+    applied: Program, words: tuple[str, ...], code: str
+) -> None:
+    """Nagios knows four codes: what is neither clean nor drift is UNKNOWN, with a status line."""
+    done = applied.run("drift", *words, "--format", "nagios")
+    assert done.exit == 3
+    assert done.stdout.startswith(f"WANREC UNKNOWN - Error[{code}]: ")
+    assert done.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["-k", "--exclude", "--ignore"])
+def test_a_bad_expression_names_its_option_and_column(applied: Program, option: str) -> None:
+    """Drift says which of its expressions is wrong, and where; exit 64."""
+    done = applied.run("drift", option, "vae and (")
+    assert done.exit == 64
+    assert f"wrong expression passed to {option}: at column 10: " in done.stderr
 
 
 def test_fail_on_foreign(applied: Program) -> None:
