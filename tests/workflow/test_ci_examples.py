@@ -94,6 +94,23 @@ def test_workflows_run_their_scripts(examples: Path) -> None:
     github = (examples / "github/action.yml").read_text()
     assert re.findall(r"run: (.*)", github) == ['bash "$GITHUB_ACTION_PATH/wanrec.sh"']
     gitlab = (examples / "gitlab/wanrec.gitlab-ci.yml").read_text()
-    assert re.findall(r"^    - (.*)", gitlab, re.MULTILINE) == [
+    assert re.findall(r"^    - (?!if:)(.*)", gitlab, re.MULTILINE) == [
         f"bash ci/wanrec.sh {word}" for word in ("plan", "apply", "drift")
     ]
+    workflow = (examples / "github/models.yml").read_text()
+    assert "run:" not in workflow
+    assert re.findall(r"mode: (\w+)", workflow) == ["plan", "apply", "drift"]
+
+
+def test_apply_finds_the_plan_of_its_own_pipeline(examples: Path) -> None:
+    """Wherever apply runs, the plan it expects was made by a job before it, as an artifact."""
+    for file in ("github/models.yml", "gitlab/wanrec.gitlab-ci.yml"):
+        start = re.compile(r"^ {0,2}(?=(?:plan|apply|drift):$)", re.MULTILINE)
+        jobs = start.split((examples / file).read_text())
+        plan, apply = (
+            next(job for job in jobs if job.startswith(f"{name}:")) for name in ("plan", "apply")
+        )
+        assert "reviewed.wanplan" in plan
+        assert re.search(r"needs: \[?plan", apply)
+        ran = re.search(r'if: (\$CI.*"push".*)', apply)
+        assert ran is None or ran[1] in plan
