@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,11 +22,13 @@ from wanrec.reconcile.names import nearest
 from wanrec.state.model import State, lock_name
 
 if TYPE_CHECKING:
+    import threading
+
     from wanrec.reconcile.actions import ApplyResult
     from wanrec.reconcile.engine_requests import ApplyRequest, PlanRequest
     from wanrec.reconcile.model import Desired, DesiredModel
     from wanrec.reconcile.workbench import Workbench
-    from wanrec.state.lock import HeldLock
+    from wanrec.state.lock import HeldLock, LockRegistry
 
 __all__ = ["declaration", "declared", "ensure", "ensure_in_use", "locate", "recorded_key"]
 
@@ -35,6 +38,10 @@ _NOTHING_TO_WRITE_WITH = (
     ErrorCode.READ_ONLY,
     ErrorCode.PERMISSION_DENIED,
 )
+
+_FIRST_PAUSE_S = 0.01
+_LONGEST_PAUSE_S = 0.1
+"""Between two looks at whether somebody else is still bringing a model."""
 
 _TRIES = 3
 """Plans that `ensure` makes at most when gc is faster than it."""
@@ -216,15 +223,37 @@ def _bring_once(
 ) -> None:
     """Bring the model, or wait for whoever is at it: the others need only look, not plan."""
     asked = request.lock_timeout
-    timeout_s = engine.settings.lock_timeout if asked is None else asked
+    deadline = time.monotonic() + (engine.settings.lock_timeout if asked is None else asked)
     name = f"ensure-{lock_name(key)}"
-    with (
-        engine.opened() as (root, store),
-        store.locks.acquire(name, timeout_s, "ensure", stop=request.stop),
-    ):
-        seen = engine.present.look(root, store)
-        if force or not engine.present.is_whole(root, seen, key):
-            _bring(engine, desired, key, offline, force, request)
+    with engine.opened() as (root, store):
+
+        def there() -> bool:
+            return not force and engine.present.is_whole(
+                root, engine.present.look(root, store), key
+            )
+
+        while (turn := store.locks.try_acquire(name, "ensure")) is None:
+            _await_release(store.locks, name, deadline, request.stop)
+            if there():
+                return
+        with turn:
+            if not there():
+                _bring(engine, desired, key, offline, force, request)
+
+
+def _await_release(locks: LockRegistry, name: str, deadline: float, stop: threading.Event) -> None:
+    """Wait without taking the lock: any number of waiters see its end at the same moment.
+
+    Raises:
+        WanrecError: LOCK_TIMEOUT, naming the holder; INTERRUPTED.
+    """
+    pause_s = _FIRST_PAUSE_S
+    while locks.is_held(name):
+        if stop.is_set() or time.monotonic() >= deadline:
+            locks.acquire(name, 0.0, "ensure", stop=stop).release()  # or says why it cannot
+            return
+        stop.wait(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
 def _bring(

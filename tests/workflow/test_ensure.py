@@ -14,7 +14,7 @@ from support.program import Program
 from support.small import declare, spec_text
 
 from wanrec.reconcile.api import status
-from wanrec.reconcile.engine import Engine
+from wanrec.reconcile.engine import ApplyRequest, Engine
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 
 COMPONENTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
@@ -214,3 +214,20 @@ def test_offline_brings_from_local_sources_only(wanrec: Program) -> None:
     with pytest.raises(WanrecError) as caught:
         engine.ensure("far@1", offline=True)
     assert caught.value.code is ErrorCode.OFFLINE
+
+
+def test_waiting_for_another_ensure_ends(wanrec: Program) -> None:
+    """While somebody else brings the model: LOCK_TIMEOUT at the limit, INTERRUPTED when stopped."""
+    declare(wanrec, {"a@1": {"x.txt": b"one"}})
+    engine = engine_of(wanrec)
+    stopped = ApplyRequest()
+    stopped.stop.set()
+    with engine.opened() as (_, store), store.locks.acquire("ensure-model-a@1", 0, "ensure"):
+        for request, code in (
+            (ApplyRequest(lock_timeout=0.01), ErrorCode.LOCK_TIMEOUT),
+            (stopped, ErrorCode.INTERRUPTED),
+        ):
+            with pytest.raises(WanrecError) as caught:
+                engine.ensure("a@1", request=request)
+            assert caught.value.code is code
+    assert (engine.ensure("a@1") / "x.txt").read_bytes() == b"one"
