@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from support.lying_server import LyingServer, Peer, Request, serve_ranges
 
+from wanrec.providers.base import ProviderContext
 from wanrec.providers.limits import MIB, Limits
 from wanrec.providers.parts import Parts
 from wanrec.providers.resume import Intervals, open_part, resumable_bytes
@@ -234,8 +235,30 @@ def test_part_without_known_hash_is_not_kept(tmp_path: Path) -> None:
     """Nothing to name it by: a failed fetch of unknown content leaves nothing."""
     harness = FetchHarness(tmp_path, limits=Limits(retries=0))
     with LyingServer() as server, pytest.raises(Exception, match="not found"):
-        from wanrec.providers.base import ProviderContext
-
         harness.fetch("a.bin", None, (f"{server.url}/m", ProviderContext(base=tmp_path)))
     harness.fetcher.close()
     assert harness.partial() == []
+
+
+def test_ranges_grow_with_the_run(tmp_path: Path) -> None:
+    """What a kill can lose stays a small share of what came: ranges grow, at even borders."""
+    content = os.urandom(MIB) * 24
+    limits = Limits(
+        first_range_bytes=MIB // 16,
+        range_share=16,
+        range_bytes=MIB,
+        first_workers=1,
+        workers_per_file=1,
+    )
+    harness = FetchHarness(tmp_path, limits=limits)
+    with LyingServer() as server:
+        server.on("/m/a.bin", serve_ranges(content))
+        source = (f"{server.url}/m", ProviderContext(base=tmp_path, limits=limits))
+        harness.fetch("a.bin", content, source)
+        asked = [request.range(len(content)) for request in server.requests]
+    harness.fetcher.close()
+    spans = [span for span in asked if span is not None]
+    assert [start for start, _ in spans] == [0, *(stop for _, stop in spans[:-1])]
+    assert all(stop - start <= max(MIB // 16, start // 16) for start, stop in spans)
+    assert max(stop - start for start, stop in spans) == MIB
+    assert all(stop % (MIB // 16) == 0 for _, stop in spans)
