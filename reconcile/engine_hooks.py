@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ def activate(settings: Settings) -> Plugins | None:
 def transforms(settings: Settings) -> bool:
     """True when specs may mean something else than what their bytes say."""
     plugins = hooks.load(settings.plugins)
-    return plugins is not None and plugins.transforms
+    return plugins is not None and bool(plugins.transforms)
 
 
 def spec_reader(settings: Settings) -> Callable[[Path], bytes]:
@@ -81,7 +82,7 @@ def _transformed(plugins: Plugins, path: str, data: bytes) -> bytes:
     import tomli_w
 
     try:
-        document = tomllib.loads(data.decode())
+        document = tomllib.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         return data  # the fault is told with its line by whoever parses it
     changed = plugins.transformed(path, document)
@@ -89,12 +90,12 @@ def _transformed(plugins: Plugins, path: str, data: bytes) -> bytes:
         return data
     try:
         return tomli_w.dumps(changed).encode()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise WanrecError(
             ErrorCode.INVALID_CONFIG,
-            f"what plug-ins made of a spec is not TOML: {error}",
+            f"what {' and '.join(plugins.transforms)} made of a spec is not TOML: {error}",
             where=path,
-            hint="wanrec plugins",
+            hint=f"-p no:{plugins.transforms[-1]} leaves it out",
         ) from None
 
 
@@ -129,9 +130,11 @@ def judged(settings: Settings, plan: Plan) -> Plan:
 def plugin_format(settings: Settings, command: str, word: str) -> Callable[[Any], str] | None:
     """Return what renders a format that only a plug-in knows, None when nobody knows it."""
     plugins = activate(settings)
-    for _, renderers in plugins.formats(command) if plugins else ():
+    if plugins is None:
+        return None
+    for name, renderers in plugins.formats(command):
         if word in renderers:
-            return renderers[word]
+            return partial(plugins.rendered, name, word, renderers[word])
     return None
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,6 +27,8 @@ NO_AUTO = "no:auto"
 _HEADER = f"[{GROUP}]".encode()
 _MAX_BYTES = 1 << 20
 _MAX_SAID = 300
+_FAILURES = (Exception, SystemExit)
+"""What foreign code may raise; one that calls `sys.exit` has failed too, and is named."""
 _trace: list[Callable[[str], object]] = []
 _loaded: dict[tuple[str, ...], Plugins | None] = {}
 
@@ -117,10 +120,21 @@ class Plugins:
             many = [answer] if isinstance(answer, Veto | Warn) else answer
             if isinstance(many, str) or not isinstance(many, Iterable):
                 raise _answered(name, "wanrec_check_plan", answer)
-            for verdict in many:
+            for verdict in _told(name, "wanrec_check_plan", partial(tuple, many)):
                 if not isinstance(verdict, Veto | Warn):
                     raise _answered(name, "wanrec_check_plan", verdict)
                 yield name, verdict
+
+    def rendered(self, name: str, word: str, render: Callable[[Any], object], value: object) -> str:
+        """Return what a plug-in's renderer makes of a plan or report.
+
+        Raises:
+            WanrecError: INVALID_CONFIG, naming the plug-in, when it fails or makes no text.
+        """
+        text = _told(name, f"the format {word}", lambda: render(value))
+        if not isinstance(text, str):
+            raise _answered(name, f"the format {word}", text)
+        return text
 
     def transformed(self, path: str, document: dict[str, Any]) -> dict[str, Any] | None:
         """Return what all transformations in turn make of a spec, None for no change."""
@@ -150,16 +164,16 @@ class Plugins:
         self._ask(name, "wanrec_event", event=event)
 
     @property
-    def transforms(self) -> bool:
-        """True when any plug-in may change specs."""
-        return bool(self._names("wanrec_transform_spec"))
+    def transforms(self) -> tuple[str, ...]:
+        """The plug-ins that may change specs."""
+        return self._names("wanrec_transform_spec")
 
     def _take(self, plugin: Found, strict: bool) -> None:
         try:
             thing = _import(plugin.target)
             self._manager.register(thing, plugin.name)
             self._manager.check_pending()
-        except Exception as error:  # foreign code: it is named and refused
+        except _FAILURES as error:  # it is named and refused
             problem = _said(error)
             if strict:
                 raise WanrecError(
@@ -192,17 +206,23 @@ class Plugins:
     def _ask(self, name: str, hook: str, **given: object) -> Any:
         manager: pluggy.PluginManager = self._manager
         others = [thing for other, thing in manager.list_name_plugin() if other != name]
-        try:
-            answers = manager.subset_hook_caller(hook, others)(**given)
-        except WanrecError:
-            raise
-        except Exception as error:
-            raise WanrecError(
-                ErrorCode.INVALID_CONFIG,
-                f"the plug-in {name} failed in {hook}: {_said(error)}",
-                hint=f"-p no:{name} leaves it out",
-            ) from error
+        caller = manager.subset_hook_caller(hook, others)
+        answers = _told(name, hook, lambda: caller(**given))
         return answers[0] if answers else None
+
+
+def _told(name: str, what: str, ask: Callable[[], Any]) -> Any:
+    """Return what a plug-in answers, or raise the error that names it."""
+    try:
+        return ask()
+    except WanrecError:
+        raise
+    except _FAILURES as error:
+        raise WanrecError(
+            ErrorCode.INVALID_CONFIG,
+            f"the plug-in {name} failed in {what}: {_said(error)}",
+            hint=f"-p no:{name} leaves it out",
+        ) from error
 
 
 def _answered(name: str, hook: str, answer: object) -> WanrecError:
@@ -213,7 +233,7 @@ def _answered(name: str, hook: str, answer: object) -> WanrecError:
     )
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     text = " ".join(str(error).split())[:_MAX_SAID]
     return f"{type(error).__name__}: {text}".rstrip(": ")
 

@@ -122,6 +122,14 @@ def test_without_plugins_pluggy_is_not_loaded(wanrec: Program) -> None:
         ("@hookimpl\ndef wanrec_check_plan(plan, other): ...", "other"),
         ("@hookimpl\ndef wanrec_providers(): return {'s3': 'x:Y'}", "'s3' is taken"),
         ("@hookimpl\ndef wanrec_transform_spec(path, document): return 5", "int"),
+        ("import sys; sys.exit(0)", "SystemExit: 0"),
+        ("@hookimpl\ndef wanrec_check_plan(plan): raise SystemExit", "SystemExit"),
+        ("@hookimpl\ndef wanrec_check_plan(plan):\n    yield Warn('w')\n    1 / 0", "ZeroDivision"),
+        (
+            "@hookimpl\ndef wanrec_transform_spec(path, document):\n"
+            "    document['x-loop'] = document\n    return document",
+            "not TOML",
+        ),
     ],
 )
 def test_a_broken_plugin_is_named(wanrec: Program, body: str, said: str) -> None:
@@ -226,6 +234,38 @@ def test_formats(wanrec: Program) -> None:
     done = wanrec.run("plan", "--format", "cuont", "-p", "shapes")
     assert done.exit == 64
     assert "'cuont'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("render", "said"),
+    [("r.nothing", "AttributeError"), ("5", "answered the format bad with int")],
+)
+def test_a_broken_format_is_named(wanrec: Program, render: str, said: str) -> None:
+    """A renderer that fails, or makes no text, is told with its plug-in, exit 3."""
+    declare_small(wanrec, {"a@1": {"x.txt": b"x"}})
+    wanrec.ok("apply", "-y")
+    body = f"@hookimpl\ndef wanrec_drift_formats(): return {{'bad': lambda r: {render}}}\n"
+    module(wanrec, "shapes", body)
+    done = wanrec.run("drift", "--format", "bad", "-p", "shapes")
+    assert done.exit == 3
+    assert (
+        f"the plug-in shapes {said}" in done.stderr or f"in the format bad: {said}" in done.stderr
+    )
+
+
+def test_a_spec_with_a_byte_order_mark_is_transformed(wanrec: Program) -> None:
+    """No way of writing a spec leads past a transformation."""
+    declare_small(wanrec, {"a@1": {"x.txt": b"x"}})
+    text = (wanrec.project / "specs/models.toml").read_bytes()
+    wanrec.write("specs/models.toml", b"\xef\xbb\xbf" + text)
+    module(
+        wanrec,
+        "family",
+        "@hookimpl\ndef wanrec_transform_spec(path, document):\n"
+        "    return document | {'family': 'other'}\n",
+    )
+    wanrec.ok("apply", "-y", "-p", "family")
+    assert list(wanrec.files()) == ["other/a@1/x.txt"]
 
 
 def test_trace(wanrec: Program) -> None:
