@@ -37,11 +37,14 @@ def prepared(base: Path) -> Program:
 
 
 @pytest.mark.strace
-@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6, 8, 10, 13])
+# Of 17: a probe, four for each model (two files, its old directory, its own), three use marks.
+@pytest.mark.parametrize("number", [1, 3, 4, 5, 6, 8, 13, 14, 16])
 def test_killed_at_an_unlink(tmp_path: Path, number: int) -> None:
     """Killed before one of its unlinks: the next gc ends it, nothing that stays was touched."""
     program = prepared(tmp_path)
-    inject(program, "unlinkat", f"signal=KILL:when={number}", "gc", "--max-size", "0")
+    killed = f"signal=KILL:when={number}"
+    *_, fired = inject(program, "unlinkat", killed, "gc", "--max-size", "0")
+    assert fired
     program.ok("gc", "--max-size", "0")
     consistent(program)
     assert models_there(program) == {"r", "kept"}
@@ -52,7 +55,8 @@ def test_killed_at_an_unlink(tmp_path: Path, number: int) -> None:
 def test_killed_at_any_step_then_looked_at(tmp_path: Path, number: int) -> None:
     """Killed before any step that changes the disk: a reader sees whole models or none."""
     program = prepared(tmp_path)
-    kill_at(program, number, "gc", "--max-size", "0")
+    code, out, err = kill_at(program, number, "gc", "--max-size", "0")
+    assert code == -9, f"{out}\n{err}"
     consistent(program)
     program.ok("gc", "--max-size", "0")
     consistent(program)

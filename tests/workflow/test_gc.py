@@ -91,25 +91,36 @@ def test_exact_survivors_under_a_quota(wanrec: Program) -> None:
     assert wanrec.ok("plan").stdout.startswith("No changes.")
 
 
-def test_beside_a_running_apply(wanrec: Program) -> None:
-    """What a live run builds upon stays, though it is the longest unused; the rest goes."""
-    shelf(wanrec, {"base": {}, "a": {}, "b": {}})
-    used(wanrec, "base", "a", "b")
+def test_beside_a_running_apply_and_a_reader(wanrec: Program) -> None:
+    """No room at all, beside a live run and a reader: exactly what nobody needs goes."""
+    shelf(wanrec, {"base": {}, "a": {}, "b": {}, "read": {}, "pin": {}, "safe": {"protect": True}})
+    wanrec.ok("pin", "pin")
+    used(wanrec, "base", "read", "pin", "safe", "a", "b")
     big = {"big.txt": b"x" * 3_000_000}
     source = mirror(wanrec, "top", big)
     top = declare(big, source, requires=["base@1"], presence="on-demand")
     wanrec.write("specs/top.toml", spec_text({"top@1": top}))
-    with wanrec.start("ensure", "top@1", env={"WANREC_BWLIMIT": "200KiB"}) as process:
+    with (
+        in_use(wanrec, "read@1"),
+        wanrec.start("ensure", "top@1", env={"WANREC_BWLIMIT": "200KiB"}) as process,
+    ):
         journal = wanrec.root / ".wanrec/journal"
         while not any(b"top@1" in path.read_bytes() for path in journal.glob("*.jsonl")):
             assert process.poll() is None
         done = wanrec.ok("gc", "--max-size", "0", "--json").json()
         process.kill()
         process.communicate()
-    assert reasons(done) == {"a": "quota", "b": "quota", "base": "busy"}
-    assert whole(wanrec, {"base"})
+    assert reasons(done) == {
+        "a": "quota",
+        "b": "quota",
+        "base": "busy",
+        "pin": "pinned",
+        "read": "in_use",
+        "safe": "protected",
+    }
+    assert whole(wanrec, {"base", "read", "pin", "safe"})
     wanrec.ok("ensure", "top@1")
-    assert models_there(wanrec) == {"base", "top"}
+    assert models_there(wanrec) == {"base", "read", "pin", "safe", "top"}
     assert wanrec.run("drift").exit == 0
 
 
