@@ -198,6 +198,8 @@ class FileItem(pytest.Item):
         absent = self._fact.kind is EntryKind.MISSING
         if absent and not recorded and self.model.presence is Presence.ON_DEMAND:
             pytest.skip("on demand: nothing has asked for the model yet")
+        if absent and self.spec.optional and self.address not in view.state.files:
+            pytest.skip("optional: no apply could bring it")
         if self._fact.kind is EntryKind.UNREADABLE:
             raise WanrecError(
                 ErrorCode.PERMISSION_DENIED,

@@ -111,6 +111,21 @@ def test_marks_select(project: Program) -> None:
     assert len(ids(project, "specs", "-m", "gpu(mem=81)")) == 0
 
 
+def test_optional_files(project: Program) -> None:
+    """An optional file that no apply could bring is skipped; one that was there and went, fails."""
+    files = {"here.txt": b"h", "gone.txt": b"g"}
+    one = declare(files, mirror(project, "some", files))
+    for file in one["files"]:
+        file["optional"] = True
+    project.write("specs/some.toml", spec_text({"some@1": one}, family="demo"))
+    for source in project.project.rglob("gone.txt"):
+        source.unlink()
+    project.ok("apply", "-y", "specs/some.toml")
+    assert "1 passed, 1 skipped" in run_pytest(project, "--wanrec", "specs/some.toml").stdout
+    (project.root / "demo/some@1/here.txt").unlink()
+    assert "1 failed, 1 skipped" in run_pytest(project, "--wanrec", "specs/some.toml").stdout
+
+
 def test_missing_and_size(project: Program) -> None:
     """A missing file and a file of another size each fail with that word."""
     (project.root / "demo/plain@1.0.0/text/config.json").unlink()
