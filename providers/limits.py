@@ -44,6 +44,11 @@ class Limits:
         max_range_bytes: length that ranges grow to when answers take long to begin.
         journal_bytes: most bytes of one range between two entries of the resume journal.
         sync_bytes: bytes of one file between two flushes that make journaled ranges durable.
+        alone_bytes: so much of a file comes before it gets a second receiver.
+        first_receivers: receivers of all files together while sources answer fast; each file
+            has one in any case.
+        near_s: a peer that is connected to within this time is near.
+        near_window: bytes that a near peer may have sent and nobody has read.
         undeclared_size: most bytes of a file whose size nobody declared.
         receive_buffer: bytes of a receiver's buffer.
         parts_below_bytes_per_s: digests of parts are made on landing while bytes come slower.
@@ -68,13 +73,17 @@ class Limits:
     max_header_bytes: int = 65536
     connections_per_host: int = 8
     workers_per_file: int = 4
-    first_workers: int = 2
+    first_workers: int = 3
     first_range_bytes: int = MIB // 2
-    range_share: int = 64
-    range_bytes: int = 8 * MIB
+    range_share: int = 32
+    range_bytes: int = 64 * MIB
     max_range_bytes: int = 64 * MIB
-    journal_bytes: int = MIB
+    journal_bytes: int = MIB // 4
     sync_bytes: int = 256 * MIB
+    first_receivers: int = 4
+    alone_bytes: int = 32 * MIB
+    near_s: float = 0.002
+    near_window: int = 256 * 1024
     undeclared_size: int = 256 * 1024 * MIB
     receive_buffer: int = 256 * 1024
     parts_below_bytes_per_s: int = 400_000_000

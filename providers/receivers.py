@@ -37,6 +37,27 @@ class _StoppedError(Exception):
     """Another receiver of this file has failed."""
 
 
+class _Crew:
+    """How many receivers are at work in one run: near sources are served best by few."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._size = 0
+
+    def join(self, most: int | None = None) -> bool:
+        """Count one more; False when that would be more than `most`."""
+        with self._lock:
+            if most is not None and self._size >= most:
+                return False
+            self._size += 1
+            return True
+
+    def leave(self) -> None:
+        """Count one less."""
+        with self._lock:
+            self._size -= 1
+
+
 class Receivers:
     """Fills the gaps of one part.
 
@@ -69,6 +90,9 @@ class Receivers:
         self._helpers: list[threading.Thread] = []
         self._failure: BaseException | None = None
         self._bodies: dict[int, Body] = {}  # what each thread is receiving now
+        crew = source.provider.session.shared("receivers", _Crew)
+        assert isinstance(crew, _Crew)
+        self._crew = crew
 
     def fill(self, gaps: Iterable[tuple[int, int]]) -> None:
         """Receive the gaps, in order of their position.
@@ -79,6 +103,7 @@ class Receivers:
             OSError: writing the part or its journal failed.
         """
         self._gaps.extend(gaps)
+        self._crew.join()
         self._work()
         for helper in self._helpers:  # the list may grow until the last of them has ended
             helper.join()
@@ -108,12 +133,16 @@ class Receivers:
         near = min(limits.range_bytes, max(limits.first_range_bytes, share))
         return 1 << (max(near, self._far_step).bit_length() - 1)
 
-    def _start_helpers(self, workers: int) -> None:
-        """Bring the number of receivers up to `workers`, the calling thread included."""
+    def _start_helpers(self, workers: int, crew: int | None) -> None:
+        """Bring the receivers up to `workers`, the calling thread included.
+
+        No more than `crew` may then be at work in the run, when that is given.
+        """
+        fresh: list[threading.Thread] = []
         with self._lock:
-            missing = workers - 1 - len(self._helpers) if self._gaps else 0
-            fresh = [threading.Thread(target=self._work, daemon=True) for _ in range(missing)]
-            self._helpers += fresh
+            while self._gaps and len(self._helpers) < workers - 1 and self._crew.join(crew):
+                fresh.append(threading.Thread(target=self._work, daemon=True))
+                self._helpers.append(fresh[-1])
         for helper in fresh:
             helper.start()
 
@@ -127,7 +156,7 @@ class Receivers:
             self._waits.clear()
             self._far_step = min(self._step() * 2, self._limits.max_range_bytes)
             wanted = len(self._helpers) + 2
-        self._start_helpers(min(self._limits.workers_per_file, wanted))
+        self._start_helpers(min(self._limits.workers_per_file, wanted), None)
 
     def _work(self) -> None:
         buffer = memoryview(bytearray(self._limits.receive_buffer))
@@ -141,6 +170,8 @@ class Receivers:
                 self._failure = self._failure or exc
                 for body in self._bodies.values():
                     body.abandon()
+        finally:
+            self._crew.leave()
 
     def _fetch(self, start: int, stop: int, buffer: memoryview) -> None:
         """Receive one range, however many answers it takes."""
@@ -171,7 +202,10 @@ class Receivers:
             if self._failure is not None:
                 raise _StoppedError
             self._bodies[threading.get_ident()] = body
-        self._start_helpers(min(self._limits.first_workers, self._limits.workers_per_file))
+        limits = self._limits
+        if self._pace.received >= limits.alone_bytes:  # by then all files of the run have begun
+            workers = min(limits.first_workers, limits.workers_per_file)
+            self._start_helpers(workers, limits.first_receivers)
 
     def _receive(self, body: Body, at: int, stop: int, buffer: memoryview) -> int:
         """Write an answer into the part; a fault carries the position that was `reached`."""
