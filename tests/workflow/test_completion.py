@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -147,6 +148,7 @@ def typed_in_zsh(program: Program, line: str, setup: str) -> tuple[list[str], st
         _read_until(terminal, None)
     finally:
         os.close(terminal)
+        os.kill(pid, signal.SIGKILL)  # a shell that lost its terminal may turn in circles for ever
         os.waitpid(pid, 0)
     *offered, became = out.read_text().splitlines()
     return offered, became.removeprefix("=> ").rstrip()
