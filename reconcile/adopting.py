@@ -7,7 +7,6 @@ whole afterwards keep what was found in the stage; the next plan counts it.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -16,8 +15,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from wanrec.reconcile.adopting_scan import Candidate, find_content, scan
-from wanrec.reconcile.adopting_take import Link, take_in
+from wanrec.reconcile.adopting_scan import Candidate
+from wanrec.reconcile.adopting_search import Search
+from wanrec.reconcile.adopting_take import Link
 from wanrec.reconcile.content import inspect_content
 from wanrec.reconcile.desired import SelectArgs
 from wanrec.reconcile.engine_apply import ApplySession
@@ -28,13 +28,10 @@ from wanrec.reconcile.telemetry import EventSink, Silent
 
 if TYPE_CHECKING:
     from wanrec.reconcile.actions import Action, ApplyResult, Plan
-    from wanrec.reconcile.disk import Root
     from wanrec.reconcile.model import Desired, DesiredModel
     from wanrec.reconcile.workbench import Workbench
 
 __all__ = ["AdoptRequest", "Adopted", "Match", "adopt"]
-
-_CACHE = ".wanrec/cache/adopt.json"
 
 
 def _quiet(_: object) -> None:
@@ -50,6 +47,7 @@ class AdoptRequest:
         select: which models.
         link: how files are brought in.
         dry_run: look only.
+        keep_going: pass over what cannot be looked at; else it is an error, and nothing is written.
         copies: see `find_content`.
         plan_only: bring files in and make the plan, but do not apply it.
         announce: told what was found, before anything is written.
@@ -61,6 +59,7 @@ class AdoptRequest:
     select: SelectArgs
     link: Link = Link.COPY
     dry_run: bool = False
+    keep_going: bool = False
     plan_only: bool = False
     copies: dict[str, list[str]] | None = None
     announce: Callable[[Adopted], None] = _quiet
@@ -104,13 +103,14 @@ def adopt(bench: Workbench, request: AdoptRequest) -> Adopted:
 
     Raises:
         WanrecError: INVALID_CONFIG for a folder that is none, or that may not be moved from;
-            of specs, state, plan and disk; INTERRUPTED.
+            UNSAFE_PATH, PERMISSION_DENIED, FILESYSTEM_ERROR or CONCURRENT_MODIFICATION for what
+            lies in it and cannot be looked at; of specs, state, plan and disk; INTERRUPTED.
     """
     _check_folder(bench, request)
     desired = bench.collect(request.select)
     chosen = {m.key: m for m in desired.models if desired.selection.has_model(m.key)}
     plan = bench.plan(request.select, PlanRequest(ensure=frozenset(chosen)))
-    search = _Search(bench, request)
+    search = Search(bench, request)
     fetches = [a for a in plan.actions if a.via is Via.FETCH and a.sha256 and a.size is not None]
     found = search.found({a.sha256: a.size for a in fetches if a.bytes_to_fetch})  # type: ignore[misc]
     whole = _whole(plan, chosen, desired, found)
@@ -153,54 +153,6 @@ def _check_folder(bench: Workbench, request: AdoptRequest) -> None:
             where=str(folder),
             hint="leave --link out",
         )
-
-
-class _Search:
-    """The folder and the root of one run."""
-
-    def __init__(self, bench: Workbench, request: AdoptRequest) -> None:
-        self._bench = bench
-        self._request = request
-
-    def found(self, wanted: Mapping[str, int]) -> dict[str, Candidate]:
-        """Look for content; digests are remembered under the root."""
-        request, root_path = self._request, self._bench.root
-        inside = request.folder.resolve().is_relative_to(root_path.resolve())
-        candidates = scan(
-            os.path.abspath(request.folder),
-            frozenset(wanted.values()),
-            request.warn,
-            None if inside else str(root_path),
-        )
-        with self._bench.opened() as (root, _):
-            known = _remembered(root)
-            before = dict(known)
-            try:
-                return find_content(
-                    candidates,
-                    wanted,
-                    known,
-                    threads=self._bench.settings.parallelism,
-                    stop=request.stop,
-                    warn=request.warn,
-                    progress=request.progress,
-                    copies=request.copies,
-                )
-            finally:
-                if known != before and not request.dry_run:
-                    _remember(root, known)
-
-    def stage(self, found: Mapping[str, Candidate]) -> list[str]:
-        """Bring files in; returns outside paths to be removed when all is done."""
-        left = []
-        with self._bench.opened() as (root, _):
-            for sha256, one in sorted(found.items(), key=lambda item: item[1].place):
-                if self._request.stop.is_set():
-                    raise WanrecError(ErrorCode.INTERRUPTED, "stopped; what was brought in is kept")
-                place = take_in(root, one, sha256, self._request.link)
-                if place is not None:
-                    left.append(place)
-        return left
 
 
 def _whole(
@@ -285,18 +237,3 @@ def _remove(places: list[str], warn: Callable[[str], None]) -> None:
             os.unlink(place)
         except OSError as error:
             warn(f"{place}: was copied, but cannot be removed: {error.strerror}")
-
-
-def _remembered(root: Root) -> dict[str, str]:
-    try:
-        with os.fdopen(root.open_read(_CACHE), "rb") as file:
-            known = json.load(file)
-    except (WanrecError, ValueError):
-        return {}
-    plain = isinstance(known, dict) and all(isinstance(v, str) for v in known.values())
-    return known if plain else {}
-
-
-def _remember(root: Root, known: Mapping[str, str]) -> None:
-    root.make_dirs(_CACHE.rpartition("/")[0], 0o755)
-    root.write_atomic(_CACHE, json.dumps(known, sort_keys=True, indent=0).encode(), 0o644)

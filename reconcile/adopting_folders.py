@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Recognised", "as_json", "recognise"]
 
+_GREATER_PART = 0.5
+
 
 class Recognised(NamedTuple):
     """One folder and the model it most likely holds; shares are between 0 and 1."""
@@ -32,6 +34,10 @@ def recognise(
 ) -> list[Recognised]:
     """Judge every folder directly below `top`; those that fit no model are left out.
 
+    A folder is said to hold the model that fits best, and every other one whose content lies in it
+    for the greater part: trees by publisher have several models in one folder. Files directly in
+    `top` are judged as the folder ``.``.
+
     Args:
         top: the legacy tree.
         copies: sha256 → where this content lies.
@@ -41,20 +47,30 @@ def recognise(
     inside: dict[str, set[str]] = {}
     for sha256, places in copies.items():
         for place in places:
-            first = Path(os.path.relpath(place, base)).parts[0]
-            inside.setdefault(first, set()).add(sha256)
+            first, *below = Path(os.path.relpath(place, base)).parts
+            inside.setdefault(first if below else ".", set()).add(sha256)
     wanted = [model for model in models if model.files]
     found = []
-    for folder in sorted(path for path in top.iterdir() if path.is_dir()):
-        names = {name for _, _, files in os.walk(folder) for name in files}
+    for folder, names in sorted(_names(top).items()):
         rows = [
-            Recognised(folder.name, model.key, *_shares(model, inside.get(folder.name, ()), names))
+            Recognised(folder, model.key, *_shares(model, inside.get(folder, ()), names))
             for model in wanted
         ]
-        best = max(rows, key=lambda row: (row.by_hash, row.by_name), default=None)
-        if best is not None and (best.by_hash or best.by_name):
-            found.append(best)
+        rows.sort(key=lambda row: (-row.by_hash, -row.by_name, row.model))
+        found += [row for row in rows[:1] if row.by_hash or row.by_name]
+        found += [row for row in rows[1:] if row.by_hash > _GREATER_PART]
     return found
+
+
+def _names(top: Path) -> dict[str, set[str]]:
+    """Folder directly below → the names of all files in it."""
+    entries = list(top.iterdir())
+    found = {
+        folder.name: {name for _, _, files in os.walk(folder) for name in files}
+        for folder in entries
+        if folder.is_dir()
+    }
+    return {**found, ".": {entry.name for entry in entries if entry.is_file()}}
 
 
 def _shares(

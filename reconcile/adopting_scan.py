@@ -1,12 +1,13 @@
 """Finds wanted content among the files of a folder: by size first, then by hash.
 
-Reads and never writes. Whatever lies there is taken as it comes: symlink loops, sockets, folders
-nobody may read and files that change meanwhile are passed over with a word. A file is hashed at
-most once as long as its stat stays the same: the caller keeps what was computed.
+Reads and never writes. Symlink loops, sockets, what nobody may read and files that change meanwhile
+are told as an `Obstacle` each and passed over; what to make of them is the caller's business. A
+file is hashed at most once as long as its stat stays the same: the caller keeps what was computed.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -15,8 +16,41 @@ from typing import NamedTuple
 
 from wanrec.reconcile.content import Stop, hash_fd
 from wanrec.reconcile.disk import WANREC_DIR
+from wanrec.reconcile.disk_errors import printable, translate_os_error
+from wanrec.reconcile.errors import ErrorCode, WanrecError
 
-__all__ = ["Candidate", "find_content", "scan"]
+__all__ = ["Candidate", "Obstacle", "find_content", "refusal", "scan"]
+
+_SHOWN = 20
+_LOOP = "a link that leads back to where it came from"
+
+
+class Obstacle(NamedTuple):
+    """Something in the folder that could not be looked at, or did not hold still."""
+
+    place: str
+    code: ErrorCode
+    text: str
+
+    def __str__(self) -> str:
+        return f"{printable(self.place)}: {self.text}"
+
+
+def refusal(obstacles: Iterable[Obstacle], hint: str) -> WanrecError:
+    """The one error of all of them; its code is that of the first."""
+    found = sorted(obstacles)
+    first, more = found[0], len(found) - _SHOWN
+    lines = [f"{one.code}: {one}" for one in found[:_SHOWN]]
+    if more > 0:
+        lines.append(f"and {more} more")
+    alone = len(found) == 1
+    return WanrecError(
+        first.code,
+        first.text if alone else f"{len(found)} things in the folder cannot be taken as they are",
+        detail="" if alone else "\n".join(lines),
+        where=printable(first.place) if alone else None,
+        hint=hint,
+    )
 
 
 class Candidate(NamedTuple):
@@ -42,28 +76,33 @@ def candidate(place: str, status: os.stat_result) -> Candidate:
 
 
 def scan(
-    folder: str, sizes: Container[int], warn: Callable[[str], None], skip: str | None = None
+    folder: str, sizes: Container[int], tell: Callable[[Obstacle], None], skip: str | None = None
 ) -> list[Candidate]:
     """Return the regular files of these sizes below a folder, each inode once, by path.
 
-    Links are followed, also to folders; no folder is entered twice.
+    Links are followed, also to folders; no folder is entered twice. A link that leads nowhere is
+    usual (a Hub cache after a clean-up) and no obstacle.
 
     Args:
         folder: where to look.
         sizes: sizes that are wanted.
-        warn: told what could not be looked at.
+        tell: told what could not be looked at.
         skip: a folder that is not entered.
     """
     found: dict[tuple[int, int], Candidate] = {}
-    for place, status in _files(folder, warn, os.path.realpath(skip) if skip else None):
-        if status.st_size in sizes:
-            inode = status.st_dev, status.st_ino
-            found.setdefault(inode, candidate(os.path.realpath(place), status))
+    for place, status in _files(folder, tell, os.path.realpath(skip) if skip else None):
+        if status.st_size not in sizes:
+            continue
+        if not os.access(place, os.R_OK):
+            tell(Obstacle(place, ErrorCode.PERMISSION_DENIED, "may not be read"))
+            continue
+        inode = status.st_dev, status.st_ino
+        found.setdefault(inode, candidate(os.path.realpath(place), status))
     return sorted(found.values())
 
 
 def _files(
-    folder: str, warn: Callable[[str], None], skip: str | None
+    folder: str, tell: Callable[[Obstacle], None], skip: str | None
 ) -> Iterator[tuple[str, os.stat_result]]:
     waiting, entered = [folder], set[tuple[int, int]]()
     while waiting:
@@ -76,20 +115,46 @@ def _files(
             entered.add(inode)
             names = sorted(os.listdir(here))
         except OSError as error:
-            warn(f"{here}: passed over: {error.strerror}")
+            tell(_obstacle(here, error))
             continue
         for name in names:
             place = os.path.join(here, name)
             try:
                 status = os.stat(place)
             except OSError as error:
-                if not isinstance(error, FileNotFoundError):  # a link that leads nowhere is usual
-                    warn(f"{place}: passed over: {error.strerror}")
+                if not isinstance(error, FileNotFoundError):
+                    tell(_obstacle(place, error))
                 continue
             if stat.S_ISREG(status.st_mode):
                 yield place, status
-            elif stat.S_ISDIR(status.st_mode) and name != WANREC_DIR:
+            elif not stat.S_ISDIR(status.st_mode):
+                tell(Obstacle(place, ErrorCode.UNSAFE_PATH, f"{_kind(status)}, not a file"))
+            elif _leads_back(place):
+                tell(Obstacle(place, ErrorCode.UNSAFE_PATH, _LOOP))
+            elif name != WANREC_DIR:
                 waiting.append(place)
+
+
+def _kind(status: os.stat_result) -> str:
+    if stat.S_ISSOCK(status.st_mode):
+        return "a socket"
+    return "a pipe" if stat.S_ISFIFO(status.st_mode) else "a device"
+
+
+def _leads_back(place: str) -> bool:
+    """True for a link to the folder it lies in, or to one above that."""
+    if not os.path.islink(place):
+        return False
+    here = os.path.realpath(os.path.dirname(place))
+    there = os.path.realpath(place)
+    return here == there or here.startswith(there.rstrip(os.sep) + os.sep)
+
+
+def _obstacle(place: str, error: OSError) -> Obstacle:
+    if error.errno == errno.ELOOP:
+        return Obstacle(place, ErrorCode.UNSAFE_PATH, _LOOP)
+    code = translate_os_error(error, place, "read").code
+    return Obstacle(place, code, f"cannot be read: {error.strerror}")
 
 
 def find_content(
@@ -99,7 +164,7 @@ def find_content(
     *,
     threads: int,
     stop: Stop,
-    warn: Callable[[str], None],
+    tell: Callable[[Obstacle], None],
     progress: Callable[[int], None],
     copies: dict[str, list[str]] | None = None,
 ) -> dict[str, Candidate]:
@@ -111,14 +176,14 @@ def find_content(
         known: identity → digest of files hashed before; new digests are added.
         threads: files hashed at the same time.
         stop: ends the work early.
-        warn: told of files that could not be read, or changed meanwhile.
+        tell: told of files that could not be read, or changed meanwhile.
         progress: told of bytes as they are read.
         copies: when given, every candidate is hashed, and each place of wanted content noted.
 
     Raises:
         WanrecError: INTERRUPTED; what was hashed until then is in `known`.
     """
-    search = _Search(wanted, known, stop, warn, progress, copies)
+    search = _Search(wanted, known, stop, tell, progress, copies)
     ordered = sorted(candidates, key=lambda one: (os.path.basename(one.place) not in wanted, one))
     if threads < 2 or len(ordered) < 2:
         for one in ordered:
@@ -138,7 +203,7 @@ class _Search:
         wanted: Mapping[str, int],
         known: MutableMapping[str, str],
         stop: Stop,
-        warn: Callable[[str], None],
+        tell: Callable[[Obstacle], None],
         progress: Callable[[int], None],
         copies: dict[str, list[str]] | None,
     ) -> None:
@@ -149,7 +214,7 @@ class _Search:
             self._open.setdefault(size, set()).add(sha256)
         self._known = known
         self._stop = stop
-        self._warn = warn
+        self._tell = tell
         self._progress = progress
         self._lock = threading.Lock()
 
@@ -181,9 +246,10 @@ class _Search:
             finally:
                 os.close(fd)
         except OSError as error:
-            self._warn(f"{one.place}: passed over: {error.strerror}")
+            self._tell(_obstacle(one.place, error))
             return None
         if after.identity != one.identity:
-            self._warn(f"{one.place}: passed over: it changed while it was read")
+            text = "changed while it was read"
+            self._tell(Obstacle(one.place, ErrorCode.CONCURRENT_MODIFICATION, text))
             return None
         return digest

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 
 from wanrec.providers.base import ProviderContext
+from wanrec.reconcile.adopting_scan import Obstacle, refusal, scan
 from wanrec.reconcile.engine_files import write_output
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.lockfile import (
@@ -48,18 +50,28 @@ class _Part(NamedTuple):
     source: str
 
 
-def write_spec_of(bench: Workbench, folder: Path, spec: Path) -> str:
+def write_spec_of(
+    bench: Workbench, folder: Path, spec: Path, warn: Callable[[str], None] | None = None
+) -> str:
     """Write spec and lock; returns what to tell the user.
+
+    Args:
+        bench: settings and environment.
+        folder: what is to be described.
+        spec: the file to write; its lock file lies beside it.
+        warn: told what is passed over; None: such things are errors.
 
     Raises:
         WanrecError: INVALID_CONFIG for a folder that is none, a name that is taken or no ``.toml``;
-            NOT_FOUND_AT_SOURCE when nothing is left; disk errors.
+            NOT_FOUND_AT_SOURCE when nothing is left; UNSAFE_PATH, PERMISSION_DENIED and others for
+            what cannot be looked at; disk errors.
     """
     if not folder.is_dir():
         raise WanrecError(ErrorCode.INVALID_CONFIG, f"{folder}: no such folder", where=str(folder))
     if spec.suffix != ".toml" or spec.exists():
         what = "is there already" if spec.exists() else "must end in .toml"
         raise WanrecError(ErrorCode.INVALID_CONFIG, f"{spec} {what}", where=str(spec))
+    _look_around(folder, warn)
     parts = _cache_parts(folder) or [_plain_part(folder, spec)]
     text = _spec_text(parts)
     declared = {decl.id: decl for decl in parse_manifest(text.encode(), spec.name).models}
@@ -69,6 +81,22 @@ def write_spec_of(bench: Workbench, folder: Path, spec: Path) -> str:
     write_output(spec.with_name(lock.path), dump_lock(lock).encode())
     write_output(spec, text.encode())
     return f"Wrote {spec} and {lock.path}. Pickles and .gitattributes are left out."
+
+
+def _look_around(folder: Path, warn: Callable[[str], None] | None) -> None:
+    obstacles: list[Obstacle] = []
+    scan(str(folder), _AnySize(), obstacles.append)
+    if obstacles and warn is None:
+        raise refusal(obstacles, "put it right, or pass over it with --keep-going")
+    for obstacle in obstacles if warn is not None else ():
+        warn(f"passed over {obstacle}")
+
+
+class _AnySize:
+    """Every size is of interest."""
+
+    def __contains__(self, size: object) -> bool:
+        return True
 
 
 def _cache_parts(folder: Path) -> list[_Part]:

@@ -82,7 +82,9 @@ def _linked(root: Root, one: Candidate, blob: str, link: Link) -> bool:
 
 def _copy(root: Root, one: Candidate, draft: str) -> None:
     try:
-        source = os.open(one.place, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        # Never waits, should a pipe lie there by now.
+        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+        source = os.open(one.place, flags)
     except OSError as error:
         raise translate_os_error(error, one.place, "read") from error
     try:

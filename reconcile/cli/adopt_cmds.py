@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ __all__ = ["adopt"]
 
 _MEANS = {
     "hard": "the files found will share their inode with the root: who edits one edits both",
-    "move": "the files found will be moved: they are gone from where they lie",
+    "move": "the files found are moved: they are gone from where they lie",
 }
 
 
@@ -33,6 +34,7 @@ _MEANS = {
     help="How files are brought in; copy shares blocks where the disk can.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what was found and what is missing; no more.")
+@click.option("--keep-going", is_flag=True, help="Pass over what cannot be read, with a warning.")
 @click.option("--write-spec", metavar="FILE", help="Write a spec and lock of what lies in DIR.")
 @format_option("text", "json")
 @global_options
@@ -43,6 +45,7 @@ def adopt(
     folder: str,
     link: str,
     dry_run: bool,
+    keep_going: bool,
     write_spec: str | None,
     fmt: str,
     **options: Any,
@@ -51,6 +54,8 @@ def adopt(
 
     Files are told by size, then by hash. A model whose files were all found is put in place;
     of the others the found files wait in the stage, and the next apply fetches only the rest.
+    Loops of links, sockets, and files that cannot be read or change meanwhile are errors, told
+    before anything is written.
     """
     from wanrec.reconcile.adopting import AdoptRequest
     from wanrec.reconcile.adopting import adopt as adopt_files
@@ -60,13 +65,17 @@ def adopt(
     from wanrec.reconcile.cli.sinks import Warnings
     from wanrec.reconcile.desired import SelectArgs
 
+    if link in _MEANS:
+        session.say(f"Note: {_MEANS[link]}.", "warning")
+    warn = _warner(session)
     if write_spec is not None:
         from wanrec.reconcile.adopting_spec import write_spec_of
 
-        session.say(write_spec_of(session.engine(), Path(folder), Path(write_spec)))
+        if dry_run:
+            raise click.UsageError("--dry-run writes nothing, and --write-spec does")
+        passed = warn if keep_going else None
+        session.say(write_spec_of(session.engine(), Path(folder), Path(write_spec), passed))
         options["words"] = (*options["words"], write_spec)
-    if link in _MEANS and not dry_run:
-        session.say(f"Note: {_MEANS[link]}.", "warning")
 
     def announce(found: Adopted) -> None:
         if fmt == "text":
@@ -77,8 +86,9 @@ def adopt(
         select=SelectArgs(**options),
         link=Link(link),
         dry_run=dry_run,
+        keep_going=keep_going,
         announce=announce,
-        warn=lambda text: session.say(f"Warning: {text}", "warning"),
+        warn=warn,
         progress=ByteCounter(session, "Hashed"),
         stop=session.stop,
         sink=Warnings(session),
@@ -96,6 +106,10 @@ def adopt(
         session.write(apply_text(done.result, session.color))
         session.say(failures_text(done.result), "error")
     return int(ExitCode.OK) if done.result is None else exit_of(done.result)
+
+
+def _warner(session: Session) -> Callable[[str], None]:
+    return lambda text: session.say(f"Warning: {text}", "warning")
 
 
 def _found_text(found: Adopted) -> str:

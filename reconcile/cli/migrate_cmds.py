@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,20 +18,50 @@ if TYPE_CHECKING:
 
 __all__ = ["migrate"]
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 
 @click.group()
 @global_options
 def migrate() -> None:
     """Take over a legacy tree: analyze says what it is, plan prepares, execute does it.
 
-    The legacy tree is never changed: until you remove it yourself, nothing is lost.
+    The legacy tree is never changed: until you remove it yourself, nothing is lost, and deleting
+    the new models is the way back.
     """
 
 
+_bring_options = (
+    click.option(
+        "--link",
+        type=click.Choice(["copy", "hard"]),
+        default="copy",
+        show_default=True,
+        help="hard: share the files of the legacy tree; who edits one then edits both.",
+    ),
+    click.option(
+        "--keep-going", is_flag=True, help="Pass over what cannot be read, with a warning."
+    ),
+)
+
+
+def _brings(function: F) -> F:
+    for option in reversed(_bring_options):
+        function = option(function)
+    return function
+
+
 def _run(
-    session: Session, engine: Engine, folder: str, options: dict[str, Any], **how: Any
+    session: Session,
+    engine: Engine,
+    folder: str,
+    options: dict[str, Any],
+    *,
+    link: str = "copy",
+    **how: Any,
 ) -> Adopted:
     from wanrec.reconcile.adopting import AdoptRequest, adopt
+    from wanrec.reconcile.adopting_take import Link
     from wanrec.reconcile.cli.lock_cmds import ByteCounter
     from wanrec.reconcile.cli.sinks import Warnings
     from wanrec.reconcile.desired import SelectArgs
@@ -42,6 +73,7 @@ def _run(
         progress=ByteCounter(session, "Hashed"),
         stop=session.stop,
         sink=Warnings(session),
+        link=Link(link),
         **how,
     )
     session.graceful = True
@@ -66,7 +98,7 @@ def analyze(session: Session, /, folder: str, fmt: str, **options: Any) -> None:
 
     engine = session.engine()
     copies: dict[str, list[str]] = {}
-    found = _run(session, engine, folder, options, dry_run=True, copies=copies)
+    found = _run(session, engine, folder, options, dry_run=True, keep_going=True, copies=copies)
     desired = engine.collect(SelectArgs(**options))
     models = [model for model in desired.models if desired.selection.has_model(model.key)]
     rows = recognise(Path(folder), copies, models)
@@ -90,15 +122,18 @@ def analyze(session: Session, /, folder: str, fmt: str, **options: Any) -> None:
 @migrate.command()
 @click.argument("folder", metavar="DIR")
 @select_options
+@_brings
 @click.option("--out", metavar="FILE", required=True, help="Save the plan, for `apply FILE`.")
 @global_options
 @click.pass_obj
-def plan(session: Session, /, folder: str, out: str, **options: Any) -> int:
+def plan(
+    session: Session, /, folder: str, out: str, link: str, keep_going: bool, **options: Any
+) -> int:
     """Copy what was found into the stage, and save an ordinary plan that puts it in place."""
     from wanrec.reconcile.render import PlanFormat, render_plan
 
     engine = session.engine()
-    done = _run(session, engine, folder, options, plan_only=True)
+    done = _run(session, engine, folder, options, plan_only=True, link=link, keep_going=keep_going)
     if done.plan is None:
         session.say("No model can be whole; nothing was planned.", "warning")
         return int(ExitCode.DIFFERS)
@@ -111,14 +146,15 @@ def plan(session: Session, /, folder: str, out: str, **options: Any) -> int:
 @migrate.command()
 @click.argument("folder", metavar="DIR")
 @select_options
+@_brings
 @global_options
 @click.pass_obj
-def execute(session: Session, /, folder: str, **options: Any) -> int:
+def execute(session: Session, /, folder: str, link: str, keep_going: bool, **options: Any) -> int:
     """Bring the models in; the legacy tree stays as it is until you remove it."""
     from wanrec.reconcile.cli.apply_cmds import exit_of
     from wanrec.reconcile.render_apply import apply_text, failures_text
 
-    done = _run(session, session.engine(), folder, options)
+    done = _run(session, session.engine(), folder, options, link=link, keep_going=keep_going)
     if done.result is None:
         session.say("Nothing to bring in: see wanrec migrate analyze.", "warning")
         return int(ExitCode.OK)

@@ -6,11 +6,19 @@ import hashlib
 import os
 import shutil
 import socket
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.program import Program
 from support.specs import declare, spec_text
+
+from wanrec.reconcile.adopting import Adopted, AdoptRequest, adopt
+from wanrec.reconcile.errors import ErrorCode, WanrecError
+from wanrec.reconcile.select_args import SelectArgs
+from wanrec.reconcile.workbench import Workbench
 
 FILES = {
     "model_index.json": b'{"_class_name": "WanPipeline"}',
@@ -148,20 +156,100 @@ def test_a_file_that_may_not_land_is_not_moved(wanrec: Program, tmp_path: Path) 
     assert (tmp_path / "o/x").read_bytes() == data
 
 
-def test_a_hostile_folder(project: Program, tmp_path: Path) -> None:
-    """Symlink loops, sockets, pipes, dead links and foreign pickles do not get in the way."""
+def _socket(place: Path) -> None:
+    """A socket file that nobody listens on any more."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place))
+
+
+def _unreadable(place: Path) -> None:
+    """A file of a wanted size that its owner closed."""
+    place.write_bytes(FILES["vae/model.onnx"])
+    place.chmod(0)
+
+
+OBSTACLES: dict[str, tuple[Callable[[Path], None], str, int]] = {
+    "loop": (lambda place: place.symlink_to(place.parent), "UNSAFE_PATH", 3),
+    "self": (lambda place: place.symlink_to(place.name), "UNSAFE_PATH", 3),
+    "pipe": (os.mkfifo, "UNSAFE_PATH", 3),
+    "socket": (_socket, "UNSAFE_PATH", 3),
+    "unreadable": (_unreadable, "PERMISSION_DENIED", 6),
+}
+
+
+@pytest.mark.parametrize("what", OBSTACLES)
+def test_an_obstacle_is_an_error(project: Program, tmp_path: Path, what: str) -> None:
+    """Each has its code and is named; nothing is written. --keep-going passes over it."""
+    if what == "unreadable" and os.geteuid() == 0:
+        pytest.skip("root reads everything")
+    make, code, exit_code = OBSTACLES[what]
+    outside = shuffled(tmp_path / "o")
+    make(outside / what)
+    (outside / "dead").symlink_to("nothing")  # usual, and harmless
+    refused = project.run("adopt", str(outside))
+    assert refused.exit == exit_code
+    assert f"Error[{code}]" in refused.stderr and f"{outside}/{what}" in refused.stderr
+    assert "--keep-going" in refused.stderr
+    assert not list(project.root.iterdir())
+    done = project.ok("adopt", str(outside), "--keep-going")
+    assert f"{what}: " in done.stderr and "dead" not in done.stderr
+    assert project.ok("plan").stdout.startswith("No changes.")
+
+
+def test_all_obstacles_are_told_at_once(project: Program, tmp_path: Path) -> None:
+    """Several obstacles are one error that lists each with its code; a spec is not written."""
     outside = shuffled(tmp_path / "o")
     (outside / "loop").symlink_to(outside)
-    (outside / "self").symlink_to("self")
-    (outside / "dead").symlink_to("nothing")
     os.mkfifo(outside / "pipe")
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(outside / "s"))
-        done = project.ok("adopt", str(outside))
-    assert "self: passed over" in done.stderr
+    for more in ([], ["--write-spec", "specs/found.toml"], ["--dry-run"]):
+        refused = project.run("adopt", str(outside), *more)
+        assert refused.exit == 3 and "2 things in the folder" in refused.stderr
+        assert refused.stderr.count("UNSAFE_PATH: ") == 2
+    assert not (project.project / "specs/found.toml").exists()
+    assert project.run("adopt", str(tmp_path / "none")).exit == 3
+    both = project.run("adopt", str(outside), "--dry-run", "--write-spec", "specs/found.toml")
+    assert both.exit == 64
+
+
+def adopting(project: Program, folder: Path, **how: Any) -> Adopted:
+    """Adopt in this process, to act while it reads."""
+    bench = Workbench.from_config(project.project, project.environment(), parallelism=1)
+    return adopt(bench, AdoptRequest(folder=folder, select=SelectArgs(), **how))
+
+
+def test_a_file_that_changes_while_it_is_read(project: Program, tmp_path: Path) -> None:
+    """It is named as such, and nothing is written."""
+    outside = shuffled(tmp_path / "o")
+
+    def grow(_: int) -> None:
+        for place in outside.glob("*.download"):
+            with place.open("ab") as file:
+                file.write(b"more")
+
+    with pytest.raises(WanrecError, match="changed while it was read") as told:
+        adopting(project, outside, progress=grow)
+    assert told.value.code is ErrorCode.CONCURRENT_MODIFICATION
+    assert not list(project.root.iterdir())
+
+
+def test_a_stopped_run_goes_on(project: Program, tmp_path: Path) -> None:
+    """What was hashed before the stop is not read again, and the end is the same."""
+    outside, stop = shuffled(tmp_path / "o"), threading.Event()
+    read: list[int] = []
+
+    def count(size: int) -> None:
+        read.append(size)
+        if len(read) == 2:
+            stop.set()
+
+    with pytest.raises(WanrecError, match="stopped"):
+        adopting(project, outside, progress=count, stop=stop)
+    assert project.files() == {}
+    before = sum(read)
+    assert not adopting(project, outside, progress=read.append).missing
+    whole = sum(path.stat().st_size for path in outside.iterdir())
+    assert sum(read) <= whole + before - read[0]
     assert project.ok("plan").stdout.startswith("No changes.")
-    missing = project.run("adopt", str(tmp_path / "none"))
-    assert missing.exit == 3 and "INVALID_CONFIG" in missing.stderr
 
 
 def test_digests_are_remembered(project: Program, tmp_path: Path) -> None:

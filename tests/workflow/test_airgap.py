@@ -76,11 +76,26 @@ def test_damage_is_told(project: Program, how: str, kind: str, exit_code: int) -
     assert project.run("verify", "n").exit == 0
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_unreadable(project: Program) -> None:
-    """6 for what cannot be read."""
-    (project.root / "wan22/m@1/vae/model.onnx").chmod(0)
-    assert project.run("verify").exit == 6
+@pytest.mark.parametrize("how", ["closed", "loop"])
+def test_unreadable(project: Program, how: str) -> None:
+    """6 for what cannot be read, and only then; wrong bytes elsewhere count for more."""
+    path = project.root / "wan22/m@1/vae/model.onnx"
+    if how == "closed":
+        if os.geteuid() == 0:
+            pytest.skip("root reads everything")
+        path.chmod(0)
+    else:
+        path.unlink()
+        path.symlink_to(path.name)
+    done = project.run("verify", "--json")
+    assert done.exit == 6
+    assert [(i["address"], i["kind"]) for i in done.json()["items"]] == [
+        ("m@1::vae/model.onnx", "unreadable")
+    ]
+    other = project.root / "wan22/n@1/config.json"
+    other.chmod(0o644)
+    other.write_bytes(b"{}")
+    assert project.run("verify").exit == 4
 
 
 def test_a_mirror_is_a_source(project: Program, tmp_path: Path) -> None:

@@ -54,3 +54,54 @@ def test_execute(wanrec: Program, legacy: Path) -> None:
     assert wanrec.ok("plan").stdout.startswith("No changes.")
     assert {path: path.read_bytes() for path in legacy.rglob("*") if path.is_file()} == before
     assert "Nothing to bring in" in wanrec.ok("migrate", "execute", str(legacy)).stderr
+
+
+def test_the_way_back(wanrec: Program, legacy: Path) -> None:
+    """Deleting the models leaves the legacy tree whole, and it can be taken over again."""
+    wanrec.ok("migrate", "execute", str(legacy))
+    files = wanrec.files()
+    wanrec.ok("apply", "-y", "--destroy", "--allow-delete")
+    assert wanrec.files() == {}
+    wanrec.ok("gc")
+    assert (legacy / "Wan-m/vae/model.onnx").read_bytes() == FILES["vae/model.onnx"]
+    wanrec.ok("migrate", "execute", str(legacy))
+    assert wanrec.files() == files
+
+
+def test_without_space(wanrec: Program, legacy: Path) -> None:
+    """--link hard takes no space: one inode, and the legacy file keeps its mode."""
+    old = legacy / "Wan-m/vae/model.onnx"
+    old.chmod(0o640)
+    wanrec.ok("migrate", "plan", str(legacy), "--link", "hard", "--out", "m.plan")
+    wanrec.ok("apply", "m.plan")
+    new = wanrec.root / "wan22/m@1/vae/model.onnx"
+    assert new.stat().st_ino == old.stat().st_ino and old.stat().st_mode & 0o777 == 0o640
+    assert wanrec.ok("plan").stdout.startswith("No changes.")
+
+
+def test_folders_by_publisher(wanrec: Program, legacy: Path) -> None:
+    """Two models in one folder are both told; files directly in DIR are those of the folder `.`."""
+    other = {"n/weights.onnx": bytes(reversed(range(256))) * 40}
+    wanrec.write("specs/n.toml", spec_text({"n@1": declare(other, "local://../nowhere")}))
+    (legacy / "Wan-m" / "n").mkdir()
+    (legacy / "Wan-m" / "n/weights.onnx").write_bytes(other["n/weights.onnx"])
+    told = wanrec.ok("migrate", "analyze", str(legacy), "--format", "json").json()["folders"]
+    assert {row["model"] for row in told if row["folder"] == "Wan-m"} == {"m@1", "n@1"}
+    inside = wanrec.ok("migrate", "analyze", str(legacy / "Wan-m"), "--format", "json").json()
+    rows = {(row["folder"], row["model"]) for row in inside["folders"]}
+    assert {("vae", "m@1"), ("n", "n@1")} <= rows and (".", "m@1") in rows
+    assert wanrec.ok("migrate", "analyze", str(legacy)).stdout.count("100%") == 4 + 1
+
+
+def test_a_wrong_name_is_told_by_its_name(wanrec: Program, legacy: Path) -> None:
+    """A folder whose files have the names but not the bytes is recognised, and nothing is taken."""
+    for path in FILES:
+        (legacy / "Wan-m" / path).unlink()
+    (legacy / "Wan-m-old/model_index.json").write_bytes(b'{"m": 0}')
+    rows = wanrec.ok("migrate", "analyze", str(legacy), "--format", "json").json()
+    assert [(r["folder"], r["by_hash_percent"], r["by_name_percent"]) for r in rows["folders"]] == [
+        ("Wan-m-old", 0, 100)
+    ]
+    assert rows["models"] == []
+    none = wanrec.run("migrate", "plan", str(legacy), "--out", "m.plan")
+    assert none.exit == 2 and not (wanrec.project / "m.plan").exists()
