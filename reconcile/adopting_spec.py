@@ -86,9 +86,9 @@ def write_spec_of(
 def _look_around(folder: Path, warn: Callable[[str], None] | None) -> None:
     obstacles: list[Obstacle] = []
     scan(str(folder), _AnySize(), obstacles.append)
-    if obstacles and warn is None:
-        raise refusal(obstacles, "put it right, or pass over it with --keep-going")
-    for obstacle in obstacles if warn is not None else ():
+    for obstacle in obstacles:
+        if warn is None:
+            raise refusal(obstacles, "put it right, or pass over it with --keep-going")
         warn(f"passed over {obstacle}")
 
 

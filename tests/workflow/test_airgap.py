@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -98,7 +101,8 @@ def test_unreadable(project: Program, how: str) -> None:
     assert project.run("verify").exit == 4
 
 
-def test_a_mirror_is_a_source(project: Program, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", ["", "/{directory}"])
+def test_a_mirror_is_a_source(project: Program, tmp_path: Path, layout: str) -> None:
     """What mirror wrote brings the same models where no source is to be had."""
     dest = tmp_path / "disk"
     done = project.ok("mirror", str(dest))
@@ -107,13 +111,29 @@ def test_a_mirror_is_a_source(project: Program, tmp_path: Path) -> None:
     project.ok("verify", str(dest))
     shutil.rmtree(project.project / "mirror")
     root = tmp_path / "other"
-    url = f"local://{dest}/{{directory}}"
+    url = f"local://{dest}{layout}"
     brought = project.ok(
         "apply", "-y", "--create-root", "--root", str(root), "--mirror", url, cwd=dest
     )
     assert "Apply complete! 3 created" in brought.stdout
     assert brought.stderr == "" or "trying the next" not in brought.stderr
     assert (root / "wan22/n@1/config.json").read_bytes() == OTHER["config.json"]
+
+
+def test_a_web_server_over_a_mirror(project: Program, tmp_path: Path) -> None:
+    """The folder behind a plain web server is the same source, by its plain address."""
+    project.ok("mirror", str(tmp_path / "disk"))
+    shutil.rmtree(project.project / "mirror")
+    serve = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "disk")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}"
+            root = str(tmp_path / "other")
+            done = project.ok("apply", "-y", "--create-root", "--root", root, "--mirror", url)
+        finally:
+            server.shutdown()
+    assert "Apply complete! 3 created" in done.stdout and "trying" not in done.stderr
 
 
 def test_a_mirror_goes_on(project: Program, tmp_path: Path) -> None:
