@@ -84,6 +84,14 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def family(session: nox.Session) -> None:
+    """WAN2.2 in its true sizes, sparse but hashed: half an hour; one model: `-- -k ti2v`."""
+    _install_wanrec(session, *_group("test"))
+    arguments = ["tests/workflow/test_family_in_full.py", *session.posargs]
+    session.run("pytest", *arguments, env={"WANREC_TEST_SCALE": "1"})
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     _install_wanrec(session, *_group("bench"))
     session.run("python", "tests/bench", *session.posargs)

@@ -14,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -46,12 +46,17 @@ class ScaleModel:
         self.digests: dict[str, tuple[str, int]] = {}
         """``ID::PATH`` → sha256 and size."""
 
-    def write(self, *, content: bool = True) -> None:
-        """Write specs, mirror and lock files; without content only what plan and preflight read."""
+    def write(self, *, only: Container[str] | None = None) -> None:
+        """Write specs, mirror and lock files.
+
+        Args:
+            only: ids of the models that get content; None: all. Of the others there is what plan
+                and preflight read.
+        """
         models = [model for name in self.names for model in SPECS[name][1]]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             jobs = [(model, path, row) for model in models for path, row in model.files()]
-            made = pool.map(self._file if content else self._promised, jobs)
+            made = pool.map(lambda job: self._made(*job, only is None or job[0].id in only), jobs)
             self.digests = {
                 f"{model.id}::{path}": found
                 for (model, path, _), found in zip(jobs, made, strict=True)
@@ -110,15 +115,11 @@ class ScaleModel:
                 kind, _, file = row.path.removeprefix("split_files/").rpartition("/")
                 _linked(self.place(model, row), top / (kind or "loras") / file)
 
-    def _promised(self, job: tuple[Model, str, Row]) -> tuple[str, int]:
-        _, _, row = job
+    def _made(self, model: Model, path: str, row: Row, content: bool) -> tuple[str, int]:
         seed = row.sha256 or f"{row.repo}/{row.path}"
-        return hashlib.sha256(seed.encode()).hexdigest(), _scaled(row, self.scale)
-
-    def _file(self, job: tuple[Model, str, Row]) -> tuple[str, int]:
-        model, path, row = job
+        if not content:
+            return hashlib.sha256(seed.encode()).hexdigest(), _scaled(row, self.scale)
         shards = [path for path, _ in model.files() if path.endswith(".safetensors")]
-        seed = row.sha256 or f"{row.repo}/{row.path}"
         place = self.place(model, row)
         size = _write(place, seed, _scaled(row, self.scale), _named_by(path, shards))
         with place.open("rb") as file:
@@ -141,7 +142,8 @@ class ScaleModel:
 
 
 def _scaled(row: Row, scale: float) -> int:
-    return max(int((row.size if row.size is not None else _UNKNOWN_SIZE) / scale), _SMALLEST)
+    size = row.size if row.size is not None else _UNKNOWN_SIZE
+    return size if scale == 1 else max(int(size / scale), _SMALLEST)
 
 
 def _linked(source: Path, target: Path) -> None:

@@ -67,7 +67,7 @@ def test_the_plan_fetches_each_content_once(family: Family, tmp_path: Path) -> N
 
 def test_a_disk_that_is_too_small(wanrec: Program) -> None:
     """Ten thousand times the real thing: NO_SPACE names what is missing; nothing was begun."""
-    ScaleModel(wanrec.project, scale=1 / 10_000).write(content=False)
+    ScaleModel(wanrec.project, scale=1 / 10_000).write(only=())
     refused = wanrec.run("apply", "-y")
     assert refused.exit == 6 and "NO_SPACE" in refused.stderr
     assert wanrec.files() == {} and not list(wanrec.root.glob(".wanrec/p*/*"))
