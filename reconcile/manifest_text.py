@@ -21,7 +21,7 @@ __all__ = ["decode_text", "read_toml"]
 
 _MARKER = "wanrec: blocks that stood before this one"
 _COMMENT = r"#[^\x00-\x08\x0a-\x1f\x7f]*"
-_TEXT = r"[^\"\\\x00-\x08\x0a-\x1f\x7f]*"
+_TEXT = r"(?:[^\"\\\x00-\x08\x0a-\x1f\x7f]++|\\\")*+"  # of the escapes only \", as in ETags
 _WORD = r"0|[1-9][0-9]{0,18}|true|false"
 _block = re.compile(
     r'^[ \t]*\[\[models\.("[^"\\\x00-\x1f\x7f]*"|[A-Za-z0-9_-]+)\.files\]\][ \t]*\n'
@@ -32,6 +32,7 @@ _block = re.compile(
 _pairs = re.compile(rf'([A-Za-z0-9_-]+)[ \t]*=[ \t]*(?:"({_TEXT})"|({_WORD}))').findall
 _usual_pairs = re.compile(
     rf'path = "({_TEXT})"\nsize = (0|[1-9][0-9]{{0,18}})\nsha256 = "({_TEXT})"\n'
+    rf'(?:etag = "({_TEXT})"\n)?'
 ).fullmatch
 
 _many_dots = re.compile(rf"\.(?:[^.\n]*+\.){{{MAX_KEY_PARTS - 1}}}").search
@@ -160,14 +161,19 @@ def _entry(body: str) -> dict[str, Any] | None:
     """The values of one block, None when a key stands in it twice."""
     usual = _usual_pairs(body)
     if usual is not None:
-        path, size, sha256 = usual.groups()
-        return {"path": path, "size": int(size), "sha256": sha256}
+        path, size, sha256, etag = usual.groups()
+        entry = {"path": _unescaped(path), "size": int(size), "sha256": _unescaped(sha256)}
+        return entry if etag is None else {**entry, "etag": _unescaped(etag)}
     pairs = _pairs(body)
     entry = {
-        key: _WORDS.get(word) if word in _WORDS else int(word) if word else text
+        key: _WORDS.get(word) if word in _WORDS else int(word) if word else _unescaped(text)
         for key, text, word in pairs
     }
     return entry if len(entry) == len(pairs) else None
+
+
+def _unescaped(text: str) -> str:
+    return text.replace('\\"', '"') if "\\" in text else text
 
 
 _WORDS = {"true": True, "false": False}

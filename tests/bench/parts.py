@@ -91,7 +91,7 @@ def lock100k(bench: Bench) -> Iterator[Row]:
     yield from bench.row("plan, 100,000 locked files", ours, dvc, 0.2, 300)
     words = ["env", "WANREC_CACHE_DIR=off", *ours.words]
     first = Command(words, tree.project, before=lambda: _forget(tree))
-    yield from bench.row("plan, 100,000 locked files, parsed", first, git, 12, 300)
+    yield from bench.row("plan, 100,000 locked files, parsed", first, git, 20, 300)
 
 
 def start60(bench: Bench) -> Iterator[Row]:
