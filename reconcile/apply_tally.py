@@ -30,7 +30,7 @@ class Tally:
         with self._lock:
             self._bytes += got.bytes_fetched
             self._delivered[action.address] = (
-                got.source or "in place",
+                got.source or ("in place" if got.in_place else "stage"),
                 got.bytes_fetched,
                 got.assurance,
             )

@@ -33,6 +33,7 @@ from wanrec.reconcile.model import (
     Via,
 )
 from wanrec.reconcile.stage import BLOBS, same_identity
+from wanrec.reconcile.stage_origins import Origin, read_origins
 from wanrec.reconcile.telemetry import span
 
 __all__ = ["FetchFiles", "Gathered", "Gatherer"]
@@ -113,6 +114,11 @@ class Gatherer:
         self._stop = stop
         self._extra_sources = extra_sources
         self._specs: Mapping[str, FileSpec] = {file.path: file for file in model.files}
+
+    @functools.cached_property
+    def _origins(self) -> dict[str, Origin]:
+        """Who delivered what waits in the shared stage, as far as it is known."""
+        return read_origins(self._root)
 
     @functools.cached_property
     def _waiting(self) -> frozenset[str]:
@@ -265,6 +271,7 @@ class Gatherer:
             self._root.unlink(origin)
             return None
         self._check_content(origin, spec)
+        delivered = self._origins.get(spec.sha256, Origin())
         return Gathered(
             path=spec.path,
             origin=origin,
@@ -273,7 +280,9 @@ class Gatherer:
             identity=found[1],
             size=found[1].size,
             sha256=found[0],
-            source="stage",
+            source=delivered.source,
+            revision=delivered.revision,
+            etag=delivered.etag,
             via=Via.FETCH,
         )
 

@@ -40,17 +40,18 @@ from wanrec.reconcile.stage import (
     TREES,
     IdentityLog,
     Modes,
-    Retired,
     build_tree,
     move_foreign_back,
     parents_of,
+    private_stage,
     purge,
     remove_empty_dirs,
     rfc3339,
     settled,
     swap_in,
-    write_retired,
 )
+from wanrec.reconcile.stage_origins import Origin, note_origins
+from wanrec.reconcile.stage_retired import Retired, write_retired
 from wanrec.state.model import FileRecord, ModelCommit, ModelRecord
 from wanrec.state.run import SwapIntent
 from wanrec.state.runs import Run
@@ -127,6 +128,7 @@ class Committer:
         fatal = [failure for failure in failures if not failure.optional]
         if fatal:
             self._keep_verified(model, old, recorded, gathered)
+            self._note_origins(gathered)
             return Committed(failures=tuple(failures))
         drop = {a.path: a for a in actions if a.action is ActionKind.DELETE}
         forget = {a.path for a in actions if a.action is ActionKind.FORGET}
@@ -258,6 +260,17 @@ class Committer:
             records = self._in_place_records(model, recorded, refreshed)
             kept = attrs.evolve(old, generation=old.generation + 1)
             self._run.append_commit(ModelCommit(key=model.key, model=kept, files=records))
+
+    def _note_origins(self, gathered: Mapping[str, Gathered]) -> None:
+        """What was brought waits in the stage: say who delivered it."""
+        origins = {
+            got.sha256: Origin(source=got.source, revision=got.revision, etag=got.etag)
+            for got in gathered.values()
+            if got.take and got.source
+        }
+        run_id = self._run.run_id
+        name = f"{run_id}-{next(self._trees)}"
+        note_origins(self._root, private_stage(run_id), name, origins)
 
     def _in_place_records(
         self,

@@ -20,16 +20,15 @@ from wanrec.reconcile.stage import (
     BLOBS,
     TREES,
     IdentityLog,
-    Retired,
     move_foreign_back,
     private_stage,
     purge,
-    read_retired,
     remove_empty_dirs,
     rfc3339,
     settled,
-    write_retired,
 )
+from wanrec.reconcile.stage_origins import sweep_origins
+from wanrec.reconcile.stage_retired import Retired, read_retired, write_retired
 from wanrec.state.model import (
     FileRecord,
     ModelCommit,
@@ -203,6 +202,7 @@ def hand_over(root: Root, run_id: str) -> None:
             root.make_dirs(BLOBS, 0o700)
             root.rename(f"{private}/{name}", f"{BLOBS}/{name}")
     remove_empty_dirs(root, private)
+    sweep_origins(root)
 
 
 def _children(root: Root, folder: str) -> list[str]:

@@ -11,11 +11,10 @@ without reading a byte.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 import attrs
 
@@ -27,31 +26,26 @@ from wanrec.reconcile.facts import EntryKind, FileFact, Via
 __all__ = [
     "BLOBS",
     "MOST_HELD",
-    "RETIRED",
     "STAGE",
     "TREES",
     "IdentityLog",
     "Modes",
     "Placement",
-    "Retired",
     "build_tree",
     "move_foreign_back",
     "parents_of",
     "private_stage",
     "purge",
-    "read_retired",
     "remove_empty_dirs",
     "rfc3339",
     "same_identity",
     "settled",
     "swap_in",
-    "write_retired",
 ]
 
 STAGE = ".wanrec/stage"
 BLOBS = f"{STAGE}/blob"
 TREES = f"{STAGE}/tree"
-RETIRED = f"{STAGE}/retired"
 
 MOST_HELD = 64
 """Folders of one tree that are held open at once; the others are opened for each file."""
@@ -322,54 +316,6 @@ def move_foreign_back(root: Root, old: str, directory: str, recorded: Iterable[s
         root.rename(f"{old}/{path}", target)
         moved.append(path)
     return moved
-
-
-@attrs.frozen(kw_only=True)
-class Retired:
-    """An old directory that waits until its readers are done.
-
-    Attributes:
-        tree: where it lies, root-relative.
-        until_ns: may be removed from then on (nanoseconds since the epoch).
-        names: path inside it → [size, mtime_ns, ino] of the files wanrec may unlink.
-    """
-
-    tree: str
-    until_ns: int
-    names: Mapping[str, tuple[int, int, int]]
-
-    @property
-    def note(self) -> str:
-        """The file that remembers this."""
-        return f"{RETIRED}/{self.tree.rpartition('/')[2]}.json"
-
-
-def write_retired(root: Root, retired: Retired) -> None:
-    """Remember a retired directory durably, beside it."""
-    document = {
-        "tree": retired.tree,
-        "until_ns": retired.until_ns,
-        "names": {path: list(identity) for path, identity in sorted(retired.names.items())},
-    }
-    root.make_dirs(RETIRED, 0o755)
-    # Drafted beside the tree and named like it: recovery clears both by the run's name.
-    draft = f"{retired.tree}.note"
-    root.write_atomic(retired.note, json.dumps(document).encode(), 0o644, draft=draft)
-
-
-def read_retired(root: Root) -> list[Retired]:
-    """All retired directories, oldest first; a note that cannot be read is passed over."""
-    found = []
-    for name in sorted(root.walk(RETIRED)):
-        if not name.endswith(".json"):
-            continue
-        try:
-            document = json.loads(root.read_small(f"{RETIRED}/{name}"))
-            names = {path: tuple(identity) for path, identity in document["names"].items()}
-            found.append(Retired(tree=document["tree"], until_ns=document["until_ns"], names=names))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
-    return sorted(found, key=lambda retired: retired.until_ns)
 
 
 def purge(

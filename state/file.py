@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wanrec.state.atomic import keep_backup, read_regular, sweep_temporaries, write_atomic
-from wanrec.state.store import WANREC_DIR, StateStore
+from wanrec.state.reading import WANREC_DIR
+from wanrec.state.store import StateStore
 
 if TYPE_CHECKING:
     from wanrec.state.lock import StopFlag

@@ -274,3 +274,18 @@ def test_1_defect(project: Program) -> None:
     logs = list(project.home.rglob("defects.log"))
     assert len(logs) == 1
     assert "Traceback" in logs[0].read_text()
+
+
+def test_a_file_that_waited_keeps_its_deliverer(project: Program) -> None:
+    """What one run verified and the next put in place is recorded with its real source."""
+    source = project.project / "mirror/a@1/weights/w.txt"
+    source.rename(source.with_suffix(".away"))
+    assert project.run("apply", "-y").exit == 5
+    blobs = project.root / ".wanrec/stage/blob"
+    assert len(list(blobs.iterdir())) == 2  # the file, and who delivered it
+    source.with_suffix(".away").rename(source)
+    (project.project / "mirror/a@1/config.json").unlink()
+    project.ok("apply", "-y")
+    files = json.loads((project.root / ".wanrec/state.json").read_bytes())["files"]
+    assert {record["source"] for record in files.values()} == {"local://../mirror/a@1"}
+    assert list(blobs.iterdir()) == []
