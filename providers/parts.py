@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import threading
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from wanrec.providers.hashing import write_at
 from wanrec.reconcile.errors import WanrecError
 from wanrec.reconcile.model import EntryKind, FileFact
 
@@ -70,6 +72,8 @@ class Parts:
         self.stage = stage
         self._blob_dir = blob_dir
         self._ready = False
+        self._writes = threading.Condition()
+        self._writing: set[str] = set()
 
     def create(self, token: str) -> Part:
         """Create a part for a content token (a sha256, or any word safe in a file name)."""
@@ -90,13 +94,61 @@ class Parts:
         linked by somebody right now: it stays, and the part goes.
         """
         part.close()
-        blob = f"{self._blob_dir}/{sha256}"
+        blob = self.blob(sha256)
         there = self.stage.stat(blob)
         if there.kind is EntryKind.FILE and there.size == size:
             self.discard(part)
         else:
             self.stage.rename(part.rel, blob)
         return blob
+
+    def blob(self, sha256: str) -> str:
+        """The root-relative path of some content in the stage."""
+        return f"{self._blob_dir}/{sha256}"
+
+    def put(self, content: memoryview, sha256: str) -> str:
+        """Write verified bytes under their content name at once and return it.
+
+        Only for a folder that nobody else reads: while this works, the file is there in part. Of
+        two threads with the same content the second finds what the first one wrote.
+
+        Raises:
+            WanrecError: creating it failed.
+            OSError: writing it failed; nothing is left of it.
+        """
+        self.make_folders()
+        with self._writes:
+            self._writes.wait_for(lambda: sha256 not in self._writing)
+            self._writing.add(sha256)
+        try:
+            return self._write_blob(content, sha256)
+        finally:
+            with self._writes:
+                self._writing.discard(sha256)
+                self._writes.notify_all()
+
+    def _write_blob(self, content: memoryview, sha256: str) -> str:
+        blob = self.blob(sha256)
+        try:
+            fd = self.stage.create(blob)
+        except WanrecError:
+            there = self.stage.stat(blob)
+            if there.kind is EntryKind.FILE and there.size == len(content):
+                return blob
+            raise
+        try:
+            write_at(fd, content, 0)
+        except BaseException:
+            self.stage.unlink(blob)
+            raise
+        finally:
+            os.close(fd)
+        return blob
+
+    @property
+    def private(self) -> bool:
+        """True when nobody else looks into the folder of blobs."""
+        return self._blob_dir != BLOB_DIR
 
     def make_folders(self) -> None:
         """Create the folders of parts and blobs, once."""

@@ -34,13 +34,17 @@ _WRONG = frozenset({ErrorCode.CHECKSUM_FAIL, ErrorCode.SIZE_MISMATCH, ErrorCode.
 
 
 class Received(NamedTuple):
-    """A complete part and what its bytes are; digests of its parts where they cost nothing."""
+    """A complete part and what its bytes are; digests of its parts where they cost nothing.
 
-    part: Part
+    A small file that need not lie in a part is `content`, and nothing of it is on the disk yet.
+    """
+
+    part: Part | None
     sha256: str
     size: int
     etag: str | None
     digests: PartDigests | None = None
+    content: memoryview | None = None
 
 
 class RangeTransfer:
@@ -115,6 +119,9 @@ class RangeTransfer:
 
     def _receive_small(self, size: int) -> Received:
         content = self._persistently(lambda: self._read_small(size))
+        if self._parts.private:
+            sha256 = hashlib.sha256(content).hexdigest()
+            return Received(None, sha256, size, self._source.etag, None, content)
         self._part = self._parts.create(self._sha256 or secrets.token_hex(8))
         self._write(self._part, content, 0)
         return self._received(self._part, hashlib.sha256(content).hexdigest(), size)

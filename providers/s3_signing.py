@@ -6,6 +6,7 @@ microseconds. The signature goes into headers, so no URL holds a secret.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import time
@@ -66,14 +67,21 @@ def signed_headers(
     )
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}"
-    key = f"AWS4{credentials.secret_key}".encode()
-    for part in scope.split("/"):
-        key = _hmac(key, part)
+    key = _signing_key(credentials.secret_key, scope)
     sent["Authorization"] = (
         f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope},"
         f" SignedHeaders={';'.join(names)}, Signature={_hmac(key, text).hex()}"
     )
     return sent
+
+
+@functools.lru_cache(maxsize=8)
+def _signing_key(secret_key: str, scope: str) -> bytes:
+    """The key of one day and region; thousands of requests share it."""
+    key = f"AWS4{secret_key}".encode()
+    for part in scope.split("/"):
+        key = _hmac(key, part)
+    return key
 
 
 def _hmac(key: bytes, text: str) -> bytes:

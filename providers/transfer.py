@@ -13,6 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -28,6 +29,9 @@ from wanrec.providers.salvage import Salvage
 from wanrec.reconcile.errors import ErrorCode, ExitCode, WanrecError
 from wanrec.reconcile.model import Via
 from wanrec.reconcile.part_digests import PartDigests
+
+if TYPE_CHECKING:
+    from wanrec.providers.ranges import Received
 
 __all__ = ["FetchRequest", "Fetched", "Fetcher"]
 
@@ -196,6 +200,8 @@ class Fetcher:
             located = provider.locate(request.path)
             bring = self._receive if located.local_path is None else self._copy_local
             fetched = bring(request, provider, located, pace)
+        if not failures:
+            return fetched
         return attrs.evolve(fetched, failovers=tuple(_line(failure) for failure in failures))
 
     def _pace(self, request: FetchRequest, provider: Provider) -> Pace:
@@ -250,7 +256,7 @@ class Fetcher:
         )
         with transfer as received:
             _check_sha256(request, provider, received.sha256)
-            staged = self._parts.land(received.part, received.sha256, received.size)
+            staged = self._land(received)
         return Fetched(
             sha256=received.sha256,
             size=received.size,
@@ -262,6 +268,16 @@ class Fetcher:
             staged=staged,
             digests=received.digests,
         )
+
+    def _land(self, received: Received) -> str:
+        sha256 = received.sha256
+        if received.content is None:
+            assert received.part is not None
+            return self._parts.land(received.part, sha256, received.size)
+        try:
+            return self._parts.put(received.content, sha256)
+        except OSError as exc:
+            raise self._translate(exc, self._parts.blob(sha256)) from exc
 
     def _copy_local(
         self, request: FetchRequest, provider: Provider, located: Located, pace: Pace

@@ -7,6 +7,7 @@ event ends it. Framing and reuse are `pool`'s business. Raises `WireFault` only.
 
 from __future__ import annotations
 
+import functools
 import re
 import socket
 import threading
@@ -99,6 +100,7 @@ def parse_url(url: str) -> tuple[Origin, str]:
     return Origin(scheme, host, number), target if target[0] == "/" else "/" + target
 
 
+@functools.lru_cache(maxsize=64)
 def is_loopback(host: str) -> bool:
     """Whether a name or address is this machine by definition."""
     if host == "localhost" or host.endswith(".localhost"):

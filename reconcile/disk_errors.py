@@ -7,10 +7,9 @@ stays reachable as `__cause__` for callers that must tell one errno from another
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from types import TracebackType
 
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 
@@ -99,10 +98,23 @@ def os_errno(error: BaseException) -> int | None:
     return cause.errno if isinstance(cause, OSError) else None
 
 
-@contextlib.contextmanager
-def translated(path: str, doing: str = "use") -> Iterator[None]:
+class translated:
     """Run the body; an `OSError` leaves as a `WanrecError` about `path`."""
-    try:
-        yield
-    except OSError as exc:
-        raise translate_os_error(exc, path, doing) from exc
+
+    __slots__ = ("_doing", "_path")
+
+    def __init__(self, path: str, doing: str = "use") -> None:
+        self._path = path
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(value, OSError):
+            raise translate_os_error(value, self._path, self._doing) from value

@@ -225,23 +225,20 @@ class Tree:
                 elif fact.kind is not EntryKind.MISSING:
                     yield path, fact
 
-    @contextlib.contextmanager
-    def _parent(self, rel: str) -> Iterator[tuple[int | None, str]]:
-        """Yield `(dir_fd, name)` to be handed to an `os` function together."""
+    def _parent(self, rel: str) -> _Parent:
+        """Give `(dir_fd, name)` to be handed to an `os` function together."""
+        return _Parent(self, rel)
+
+    def _open_parent(self, rel: str) -> tuple[int | None, str, bool]:
+        """Return the folder's descriptor, the name in it, and whether to close it afterwards."""
         parts = split_path(rel)
         if self._fd is None:
-            yield None, self._plain(parts)
-            return
+            return None, self._plain(parts), False
         if self._held and parts:
-            kept = self._held.get("/".join(parts[:-1]))
+            kept = self._held.get(rel.rpartition("/")[0])
             if kept is not None:
-                yield kept, parts[-1]
-                return
-        fd = self._descend(parts[:-1], STEP)
-        try:
-            yield fd, parts[-1] if parts else "."
-        finally:
-            os.close(fd)
+                return kept, parts[-1], False
+        return self._descend(parts[:-1], STEP), parts[-1] if parts else ".", True
 
     @contextlib.contextmanager
     def _nearest(self, rel: str) -> Iterator[tuple[int | None, str]]:
@@ -330,3 +327,29 @@ def _full(fact: FileFact) -> bool:
 
 def _join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder and name else folder or name
+
+
+class _Parent:
+    """The open folder of one path, for a block; a class, because every step on the disk has one."""
+
+    __slots__ = ("_fd", "_rel", "_tree")
+
+    def __init__(self, tree: Tree, rel: str) -> None:
+        self._tree = tree
+        self._rel = rel
+        self._fd: int | None = None
+
+    def __enter__(self) -> tuple[int | None, str]:
+        fd, name, mine = self._tree._open_parent(self._rel)
+        if mine:
+            self._fd = fd
+        return fd, name
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
