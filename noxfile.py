@@ -66,7 +66,8 @@ def tests(session: nox.Session) -> None:
     _install_wanrec(session, *_group("test"))
     _install_demo_packages(session)
     session.run("coverage", "erase")
-    arguments = session.posargs or ["--ignore=tests/bench", "-m", "not slow", "-n", "2"]
+    usual = ["--ignore=tests/bench", "-m", "not slow", "-n", "2", "--dist", "worksteal"]
+    arguments = session.posargs or usual
     session.run("coverage", "run", "-m", "pytest", *arguments)
     session.run("coverage", "combine", "-q")
     session.run("coverage", "report", "--format=total")

@@ -27,7 +27,7 @@ settings.register_profile(
     "dev", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 # The same examples every time: a red run on one machine is red on every other.
-settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, max_examples=150)
+settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, max_examples=60)
 settings.register_profile("thorough", settings.get_profile("dev"), max_examples=3000)
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")

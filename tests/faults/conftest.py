@@ -14,6 +14,13 @@ from support.lying_server import LyingServer
 from wanrec.providers.testing import FetchHarness
 
 
+@pytest.fixture(autouse=True)
+def _children_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that is killed leaves torn measurements, and the others would tell nothing new."""
+    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+        monkeypatch.delenv(name)
+
+
 @pytest.fixture
 def server() -> Iterator[LyingServer]:
     """A server without scripts."""

@@ -32,9 +32,10 @@ def shelf(program: Program, models: Mapping[str, Mapping[str, Any]], **top: Any)
     }
     program.write("specs/models.toml", spec_text(tables, **top))
     program.ok("apply", "-y")
-    for name, keys in models.items():
-        if keys.get("presence", "on-demand") == "on-demand":
-            program.ok("ensure", f"{name}@1")
+    wanted = [name for name, keys in models.items() if keys.get("presence") in (None, "on-demand")]
+    if wanted:
+        named = [word for name in wanted for word in ("--only", f"{name}@1")]
+        program.ok("models", "ensure", *named)
 
 
 def used(program: Program, *names: str) -> None:
