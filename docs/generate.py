@@ -85,8 +85,8 @@ SETTING_MEANINGS = {
     "stale_after": "what an unfinished run left is cleared by gc once it is older",
     "auto_gc": "an apply that would not fit evicts first",
     "link_mode": "how equal bytes are shared: `auto`, `hardlink`, `reflink` or `copy`",
-    "cache_dir": "where [parsed specs are kept](performance.md#specs-that-are-kept), else below"
-    " the user's cache folder; `off`: nowhere",
+    "cache_dir": "where [parsed specs are kept](performance.md#specs-that-are-kept);"
+    " not set: nowhere",
     "metrics_file": "where applies, ensures and gc leave their [counters](monitoring.md#counters)"
     " for Prometheus' textfile collector",
     "marks": "the closed list of marks; open when not set",

@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from wanrec.reconcile.errors import ErrorCode, WanrecError
-from wanrec.reconcile.settings_values import READERS, Place, default_cache_dir
+from wanrec.reconcile.settings_values import READERS, Place
 
 __all__ = ["SETTING_NAMES", "Settings", "load"]
 
@@ -141,7 +141,6 @@ def load(
     _refuse_unknown(table, label, config_file)
     values: dict[str, Any] = {}
     origins = dict.fromkeys(SETTING_NAMES, "default")
-    values["cache_dir"] = default_cache_dir(environ)
     for name, reader in READERS.items():
         found = _first(name, cli, environ, table)
         if found is None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from wanrec.reconcile.settings_units import parse_duration, parse_rate, parse_size
 
-__all__ = ["READERS", "Place", "default_cache_dir"]
+__all__ = ["READERS", "Place"]
 
 
 class Place:
@@ -38,15 +38,6 @@ def _folder(value: Any, place: Place) -> Path:
         home = place.environ.get("HOME") or place.environ.get("USERPROFILE")
         text = home + text[1:] if home else text
     return Path(os.path.normpath(os.path.join(place.base, text)))
-
-
-def default_cache_dir(environ: Mapping[str, str]) -> Path | None:
-    """Return the folder of the user's own where things may be kept that can be made again."""
-    base = environ.get("LOCALAPPDATA") if os.name == "nt" else environ.get("XDG_CACHE_HOME")
-    home = environ.get("HOME") or environ.get("USERPROFILE")
-    if not base and home:
-        base = os.path.join(home, ".cache")
-    return Path(base, "wanrec") if base and os.path.isabs(base) else None
 
 
 def _cache_dir(value: Any, place: Place) -> Path | None:

@@ -1,4 +1,4 @@
-"""Specs that an earlier run has parsed, kept for the next one in the user's cache folder.
+"""Specs that an earlier run has parsed, kept for the next one in the folder that the user named.
 
 One file for each project: spec path → the digest of every byte it was made from (the spec, its
 lock, each `defaults.toml` above it) and its rows. The files of the specs are read and hashed in

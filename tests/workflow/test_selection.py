@@ -112,15 +112,16 @@ def _big_tree(program: Program) -> None:
 def test_two_hundred_specs(wanrec: Program) -> None:
     """A tree of 200 specs with nested defaults is collected whole and in a stable order.
 
-    The second run finds the specs parsed below the user's cache folder; `cache_dir = off` and a
-    home that is no folder change nothing but the time.
+    With `cache_dir` the second run finds the specs parsed; without it nothing is kept; one that
+    is no folder changes nothing.
     """
     _big_tree(wanrec)
-    kept = wanrec.home / ".cache/wanrec"
-    off = wanrec.ok("collect", env={"WANREC_CACHE_DIR": "off", "PYTHONHASHSEED": "0"}).stdout
-    assert not kept.exists()
+    kept = wanrec.home / "kept"
+    off = wanrec.ok("collect", env={"PYTHONHASHSEED": "0"}).stdout
+    assert list(wanrec.home.iterdir()) == []
     first, second = (
-        wanrec.ok("collect", env={"PYTHONHASHSEED": seed}).stdout for seed in ("0", "1")
+        wanrec.ok("collect", env={"PYTHONHASHSEED": seed, "WANREC_CACHE_DIR": str(kept)}).stdout
+        for seed in ("0", "1")
     )
     assert off == first == second
     lines = first.splitlines()
@@ -128,19 +129,20 @@ def test_two_hundred_specs(wanrec: Program) -> None:
     assert lines == sorted(lines, key=lambda line: line.split("::"))
     assert len(list(kept.iterdir())) == 1
     nowhere = str(wanrec.write("file", ""))
-    assert wanrec.ok("collect", env={"HOME": nowhere}).stdout == first
+    assert wanrec.ok("collect", env={"WANREC_CACHE_DIR": nowhere}).stdout == first
 
 
 def test_an_edit_is_seen_through_the_cache(wanrec: Program) -> None:
     """Plan and validate of a kept project see each edit of a spec and of the defaults above it."""
     _big_tree(wanrec)
-    assert "1000 files" in wanrec.ok("validate").stdout
+    kept = {"WANREC_CACHE_DIR": str(wanrec.home / "kept")}
+    assert "1000 files" in wanrec.ok("validate", env=kept).stdout
     spec = "specs/g0/sub/s000.toml"
     text = (wanrec.project / spec).read_text()
     wanrec.write(spec, text.replace("c0/f.json", "c9/g.json"))
-    assert f"{spec}::m0@1::c9/g.json" in wanrec.ok("collect", "m0").stdout.split()
+    assert f"{spec}::m0@1::c9/g.json" in wanrec.ok("collect", "m0", env=kept).stdout.split()
     wanrec.write("specs/g0/sub/defaults.toml", "[defaults]\nprotekt = true\n")
-    done = wanrec.run("validate")
+    done = wanrec.run("validate", env=kept)
     assert done.exit == 3
     assert "specs/g0/sub/defaults.toml:2: " in done.stderr
 
