@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -214,5 +215,8 @@ def test_costs_nothing_when_not_asked(tmp_path: Path) -> None:
         "    assert ours == {'wanrec', 'wanrec.reconcile', 'wanrec.reconcile.pytest_plugin'}\n"
     )
     command = [sys.executable, "-m", "pytest", "-q", str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    environ = {name: value for name, value in os.environ.items() if name[:7] != "PYTEST_"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout
