@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import enum
 import errno
-import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +21,7 @@ from typing import ClassVar, Self
 import attrs
 
 from wanrec.providers.limits import Limits
+from wanrec.providers.listing import checked_listing
 from wanrec.providers.source_url import SourceUrl, redacted
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.names import check_path
@@ -37,9 +37,6 @@ __all__ = [
     "SourceHealth",
     "TransferEvent",
 ]
-
-_MAX_SIZE = 2**63 - 1
-_is_sha256 = re.compile(r"[0-9a-f]{64}").fullmatch
 
 
 class TransferEvent(enum.StrEnum):
@@ -321,25 +318,7 @@ class Provider(ABC):
             )
 
     def _checked_listing(self) -> list[CatalogueEntry]:
-        seen: dict[str, CatalogueEntry] = {}
-        for entry in self._catalogue():
-            fault = check_path(entry.path)
-            if fault is not None:
-                raise self.error(fault.code, f"the listing names a file {fault.message}")
-            why = _not_credible(entry, seen)
-            if why is not None:
-                raise self.error(
-                    ErrorCode.INVALID_MANIFEST,
-                    f"the listing is not credible at {entry.path!r}: {why}",
-                )
-            seen[entry.path] = entry
-            if len(seen) > self.context.limits.max_listing:
-                raise self.error(
-                    ErrorCode.INVALID_MANIFEST,
-                    f"the listing has more than {self.context.limits.max_listing} files",
-                    hint="name a folder of the source in its URL, or list the files in the spec",
-                )
-        return [seen[path] for path in sorted(seen)]
+        return checked_listing(self._catalogue(), self.context.limits.max_listing, self.error)
 
     @contextlib.contextmanager
     def _translated(self, path: str) -> Iterator[None]:
@@ -369,16 +348,6 @@ _OS_CODES = {
     errno.ENFILE: (ErrorCode.TOO_MANY_FILES, "too many open files"),
     errno.ETIMEDOUT: (ErrorCode.NETWORK_TIMEOUT, "timed out"),
 }
-
-
-def _not_credible(entry: CatalogueEntry, seen: Mapping[str, object]) -> str | None:
-    if entry.path in seen:
-        return "it is listed twice"
-    if not 0 <= entry.size <= _MAX_SIZE:
-        return f"{entry.size} bytes"
-    if entry.sha256 is not None and not _is_sha256(entry.sha256):
-        return "a sha256 that is none"
-    return None
 
 
 def _range_fault(

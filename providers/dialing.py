@@ -35,15 +35,11 @@ def dial(
     """
     ends = time.monotonic() + limits.connect_timeout_s
     try:
-        sock, took = _connected(*((proxy.host, proxy.port) if proxy else origin[1:]), ends)
+        sock = _connected(*((proxy.host, proxy.port) if proxy else origin[1:]), ends)
     except OSError as exc:
         raise _fault(origin, proxy, exc) from exc
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if took < limits.near_s:
-            # What lies in the buffers of a killed run was sent for nothing, and a peer that is
-            # near fills a small window as fast as a large one.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, limits.near_window)
         if origin.scheme == "https":
             if proxy is not None:
                 tunnel(sock, proxy, origin, limits.max_header_bytes, ends)
@@ -65,24 +61,20 @@ def _left(ends: float) -> float:
     return left
 
 
-def _connected(host: str, port: int, ends: float) -> tuple[socket.socket, float]:
-    """Try the addresses of a host in turn; each gets its share of the time that is left.
-
-    Returns the socket and the seconds that the connection took: one way there and back.
-    """
+def _connected(host: str, port: int, ends: float) -> socket.socket:
+    """Try the addresses of a host in turn; each gets its share of the time that is left."""
     addresses = _addresses(host, port, ends)
     failure: OSError = TimeoutError()
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
         sock = socket.socket(family, kind, protocol)
         try:
             sock.settimeout(_left(ends) / (len(addresses) - number))
-            began = time.monotonic()
             sock.connect(address)
         except OSError as exc:
             sock.close()
             failure = exc
         else:
-            return sock, time.monotonic() - began
+            return sock
     raise failure
 
 

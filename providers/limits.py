@@ -47,8 +47,6 @@ class Limits:
         alone_bytes: so much of a file comes before it gets a second receiver.
         first_receivers: receivers of all files together while sources answer fast; each file
             has one in any case.
-        near_s: a peer that is connected to within this time is near.
-        near_window: bytes that a near peer may have sent and nobody has read.
         undeclared_size: most bytes of a file whose size nobody declared.
         receive_buffer: bytes of a receiver's buffer.
         parts_below_bytes_per_s: digests of parts are made on landing while bytes come slower.
@@ -82,8 +80,6 @@ class Limits:
     sync_bytes: int = 256 * MIB
     first_receivers: int = 4
     alone_bytes: int = 32 * MIB
-    near_s: float = 0.002
-    near_window: int = 256 * 1024
     undeclared_size: int = 256 * 1024 * MIB
     receive_buffer: int = 256 * 1024
     parts_below_bytes_per_s: int = 400_000_000

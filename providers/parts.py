@@ -137,12 +137,14 @@ class Parts:
                 return blob
             raise
         try:
-            write_at(fd, content, 0)
+            try:
+                write_at(fd, content, 0)
+            finally:
+                os.close(fd)
         except BaseException:
-            self.stage.unlink(blob)
+            with contextlib.suppress(WanrecError):  # the first error is the one that tells
+                self.stage.unlink(blob)
             raise
-        finally:
-            os.close(fd)
         return blob
 
     @property

@@ -4,6 +4,8 @@ A plug-in is a module (or object) named by an entry point of the group ``wanrec`
 the setting `plugins`. Its functions carry ``@wanrec.hookimpl``. Each plug-in is asked by itself,
 in the order of names; one that raises, or answers something else than is written here, is named in
 the error and stops the run, except an observer of events: it is named in a warning.
+
+The functions here are signatures for pluggy, which never calls them: no body is ever run.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ def settled(clock: Callable[[], int], facts: Iterable[FileFact]) -> int:
         now = clock()
         if now > last or last - now > 10 * _TICK_NS:
             return now
-        time.sleep((last - now) / 1e9 + 0.0005)
+        time.sleep((last - now) / 1e9 + 0.0005)  # only the clock can end this wait
     return clock()
 
 

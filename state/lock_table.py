@@ -118,7 +118,7 @@ class Wait:
                 self._sleep(delay)
 
     def _sleep(self, seconds: float) -> None:
-        if self._stop is None:
+        if self._stop is None:  # a lock of another process ends without telling anybody
             time.sleep(seconds)
         else:
             self._stop.wait(seconds)

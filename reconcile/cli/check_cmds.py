@@ -151,6 +151,7 @@ def _drift_again(session: Session, every: float, fmt: str, options: dict[str, An
             session.report(error)
         if session.reader_gone:
             return int(ExitCode.OK)
+        # The pause is what was asked for; a signal ends it.
         time.sleep(every * random.uniform(0.9, 1.1))  # noqa: S311 - jitter, not a secret
 
 

@@ -220,7 +220,7 @@ def test_killed_while_another_apply_waits(wanrec: Program) -> None:
     try:
         while home.stat().st_ino == before:  # until it has swapped, and is held up after that
             assert process.poll() is None
-            time.sleep(0.01)
+            time.sleep(0.01)  # between two looks; nothing tells when an exchange has happened
         newest = NEW | {"config.json": b"{}"}
         want(wanrec, tiny=newest)
         engine, sink = engine_of(wanrec), PlanSeen()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -74,6 +75,8 @@ class Site:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, object]:
     """The authority's file and the server's context."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl")
     return make_certificate(tmp_path_factory.mktemp("authority"), HOST)
 
 

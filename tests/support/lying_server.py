@@ -10,11 +10,12 @@ import contextlib
 import re
 import socket
 import ssl
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from support.loopback import Heard, LoopbackServer
 
 __all__ = ["Answer", "LyingServer", "Peer", "Request", "closed_port", "head", "serve_ranges"]
 
@@ -127,49 +128,22 @@ def closed_port() -> Iterator[int]:
         yield held.getsockname()[1]
 
 
-class LyingServer:
+class LyingServer(LoopbackServer):
     """A context manager that serves on a port of its own; what has no script is 404.
 
     Attributes:
         url: ``http://127.0.0.1:PORT``, or https with a TLS context.
         requests: what was asked, in order.
         sent: body bytes sent, by path.
-        ending: set when the server is being stopped.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__()
         self._tls = tls
         self.requests: list[Request] = []
         self.sent: dict[str, int] = defaultdict(int)
-        self.ending = threading.Event()
         self._answers: dict[str, Answer] = {}
-        self._lock = threading.Lock()
-        self._peers: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.port = self._listener.getsockname()[1]
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.ending.set()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        with self._lock:
-            peers = list(self._peers)
-        for peer in peers:
-            with contextlib.suppress(OSError):
-                peer.shutdown(socket.SHUT_RDWR)
-        self._thread.join(5)
 
     def on(self, path: str, answer: Answer) -> None:
         """Script the answer of a path (decoded, without query)."""
@@ -185,51 +159,20 @@ class LyingServer:
         with self._lock:
             self.sent[path] += count
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with self._lock:
-                self._peers.add(sock)
-            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+    def secured(self, client: socket.socket) -> socket.socket:
+        """With a TLS context: the connection inside the encrypted one."""
+        return client if self._tls is None else self._tls.wrap_socket(client, server_side=True)
 
-    def _serve(self, sock: socket.socket) -> None:
-        with contextlib.suppress(OSError), self._secured(sock) as sock:
-            pending = b""
-            while not self.ending.is_set():
-                while b"\r\n\r\n" not in pending:
-                    data = sock.recv(65536)
-                    if not data:
-                        return
-                    pending += data
-                text, _, pending = pending.partition(b"\r\n\r\n")
-                if not self._answer(text.decode("latin-1"), sock):
-                    return
+    def answer(self, heard: Heard, client: socket.socket) -> bool:
+        """Let the path's script answer."""
+        path, _, query = heard.target.partition("?")
+        path = unquote(path)
         with self._lock:
-            self._peers.discard(sock)
-
-    def _secured(self, sock: socket.socket) -> socket.socket:
-        return sock if self._tls is None else self._tls.wrap_socket(sock, server_side=True)
-
-    def _answer(self, text: str, sock: socket.socket) -> bool:
-        from urllib.parse import unquote
-
-        first, *lines = text.split("\r\n")
-        method, target, _ = first.split(" ", 2)
-        path, _, query = target.partition("?")
-        headers = {
-            name.lower(): value.strip()
-            for name, _, value in (line.partition(":") for line in lines)
-        }
-        with self._lock:
-            number = sum(1 for request in self.requests if request.path == unquote(path))
-            request = Request(method, unquote(path), query, headers, number)
+            number = sum(1 for request in self.requests if request.path == path)
+            request = Request(heard.method, path, query, heard.headers, number)
             self.requests.append(request)
-        peer = Peer(sock, self, request.path)
-        answer = self._answers.get(request.path)
+        peer = Peer(client, self, path)
+        answer = self._answers.get(path)
         if answer is None:
             peer.send_head("404 Not Found", Content_Length=0)
             return True

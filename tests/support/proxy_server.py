@@ -15,24 +15,16 @@ import ssl
 import subprocess
 import threading
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
 
-__all__ = ["Heard", "ProxyServer", "make_certificate"]
+from support.loopback import Heard, LoopbackServer
+
+__all__ = ["ProxyServer", "make_certificate"]
 
 _authority = re.compile(r"(\[[^\]]+\]|[^:]+):(\d+)").fullmatch
 _absolute = re.compile(r"http://([^/]+)(/.*)").fullmatch
 
 
-class Heard(NamedTuple):
-    """One request as the proxy saw it; header names in lower case."""
-
-    method: str
-    target: str
-    headers: dict[str, str]
-
-
-class ProxyServer:
+class ProxyServer(LoopbackServer):
     """A context manager; ``hosts`` maps the names it knows to ports on 127.0.0.1.
 
     Attributes:
@@ -44,63 +36,18 @@ class ProxyServer:
     """
 
     def __init__(self, hosts: dict[str, int]) -> None:
+        super().__init__()
         self.hosts = hosts
         self.heard: list[Heard] = []
         self.credentials: str | None = None
         self.refuse: str | None = None
         self.body = b"no"
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self._open: set[socket.socket] = set()
-        self._thread = threading.Thread(target=self._accept, daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for sock in list(self._open):
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        self._thread.join(5)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            self._open.add(sock)
-            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        with contextlib.suppress(OSError), client:
-            pending = b""
-            while True:
-                while b"\r\n\r\n" not in pending:
-                    data = client.recv(65536)
-                    if not data:
-                        return
-                    pending += data
-                text, _, pending = pending.partition(b"\r\n\r\n")
-                if not self._answer(text.decode("latin-1"), client):
-                    return
-
-    def _answer(self, text: str, client: socket.socket) -> bool:
-        first, *lines = text.split("\r\n")
-        method, target, _ = first.split(" ", 2)
-        pairs = (line.partition(":") for line in lines)
-        headers = {name.lower(): value.strip() for name, _, value in pairs}
-        self.heard.append(Heard(method, target, headers))
+    def answer(self, heard: Heard, client: socket.socket) -> bool:
+        """Pass the request on, or refuse it."""
+        method, target, headers, lines = heard
+        self.heard.append(heard)
         refusal = self.refuse
         if self.credentials is not None:
             wanted = "Basic " + base64.b64encode(self.credentials.encode()).decode()
@@ -123,7 +70,8 @@ class ProxyServer:
             client.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
             return None
         sock = socket.create_connection(("127.0.0.1", port), 10)
-        self._open.add(sock)
+        with self._lock:
+            self._peers.add(sock)  # it ends with this server, too
         return sock
 
     def _tunnel(self, host: str, client: socket.socket) -> bool:
