@@ -113,7 +113,7 @@ def _fault(origin: Origin, proxy: Proxy | None, exc: OSError) -> WireFault:
     hint = (
         proxy.hint
         if proxy
-        else f"check the address and the network; a proxy is named by {origin.scheme.upper()}_PROXY"
+        else f"check the address and the network; behind a proxy set {origin.scheme.upper()}_PROXY"
     )
     if isinstance(exc, TimeoutError):
         text = f"no connection to {where} in time"
