@@ -25,7 +25,8 @@ from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.gather import FetchFiles, Gathered, Gatherer
 from wanrec.reconcile.model import Desired, DesiredModel
 from wanrec.reconcile.model_commit import Committed, Committer
-from wanrec.reconcile.stage import IdentityLog, Modes, private_stage
+from wanrec.reconcile.stage import Modes, private_stage
+from wanrec.reconcile.stage_identity import IdentityLog
 from wanrec.reconcile.telemetry import EventKind, EventSink, emit, span
 from wanrec.state.lock import HeldLock, LockRegistry
 from wanrec.state.model import FileRecord, ModelRecord, lock_name

@@ -18,7 +18,8 @@ from wanrec.reconcile.errors import WanrecError
 from wanrec.reconcile.gather import Gathered
 from wanrec.reconcile.model import ActionKind, Assurance, DesiredModel, EntryKind, FileFact
 from wanrec.reconcile.plan_scope import record_of
-from wanrec.reconcile.stage import Placement, same_identity
+from wanrec.reconcile.stage import Placement
+from wanrec.reconcile.stage_identity import same_identity
 from wanrec.reconcile.trust import is_trusted
 from wanrec.state.model import FileRecord, ModelRecord
 

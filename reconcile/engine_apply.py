@@ -41,17 +41,12 @@ from wanrec.reconcile.planfile import PlanFile, Resume, check_resumable
 from wanrec.reconcile.preflight import check_swap_targets, room_needed
 from wanrec.reconcile.recover import (
     hand_over,
-    identity_updates,
     recover_runs,
 )
 from wanrec.reconcile.render_words import plural
 from wanrec.reconcile.settings_limits import transfer_limits
-from wanrec.reconcile.stage import (
-    IdentityLog,
-    private_stage,
-    rfc3339,
-    settled,
-)
+from wanrec.reconcile.stage import private_stage
+from wanrec.reconcile.stage_identity import IdentityLog
 from wanrec.reconcile.telemetry import EventKind, emit, span
 from wanrec.state.model import State, files_by_model
 from wanrec.state.run import RunHeader
@@ -305,11 +300,8 @@ class ApplySession:
     ) -> ApplyResult:
         """Take the journal into the state; when that fails, what landed is not lost."""
         try:
-            now = rfc3339(settled(self._clock, log.facts()))
-            # Only steps on shared inodes need the journals, as long as the run, read again.
-            updates = identity_updates(view_of(root, store).state, log, now) if log else {}
             done = not any(not failure.optional for failure in result.failures)
-            run.fold(updates, plan_done=done and not self._request.stop.is_set())
+            run.fold(log.steps(self._clock), plan_done=done and not self._request.stop.is_set())
         except WanrecError as error:
             error.hint = "wanrec apply: the journal is kept and is taken over by the next run"
             failure = Failure(address="state", error=error)

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING
 
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.disk_probe import fs_type, is_network_fs, probe_exchange
-from wanrec.reconcile.engine_view import view_of
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.recover import (
     due_retired,
-    identity_updates,
     recover_runs,
     release_retired,
 )
 from wanrec.reconcile.settings import Settings
-from wanrec.reconcile.stage import STAGE, TREES, IdentityLog, Modes, rfc3339, settled
+from wanrec.reconcile.stage import STAGE, TREES, Modes
+from wanrec.reconcile.stage_identity import IdentityLog
 from wanrec.state.run import RunHeader
 from wanrec.state.store import StateStore
 
@@ -78,8 +77,7 @@ def release(
         log = IdentityLog()
         release_retired(root, log, now_ns=engine.now(), force=force)
         with contextlib.suppress(WanrecError):  # unrecorded, those files are read once more
-            now = rfc3339(settled(engine.now, log.facts()))
-            run.fold(identity_updates(view_of(root, store).state, log, now))
+            run.fold(log.steps(engine.now))
 
 
 def can_exchange(root: Root, store: StateStore, stop: threading.Event | None = None) -> bool:

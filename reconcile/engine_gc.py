@@ -24,8 +24,7 @@ from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.lifecycle import Decision, Limits
 from wanrec.reconcile.lifecycle_litter import Litter, clear, due_litter
 from wanrec.reconcile.lifecycle_reserve import spend, spent_if_full
-from wanrec.reconcile.recover import identity_updates
-from wanrec.reconcile.stage import IdentityLog, rfc3339, settled
+from wanrec.reconcile.stage_identity import IdentityLog
 from wanrec.state.run import RunHeader
 from wanrec.state.runs import Run
 from wanrec.state.store import StateStore
@@ -174,7 +173,7 @@ class _Session:
                 done = self._evicted(run, log, done, failures)
             found = self._sight.litter(view, done, run.run_id) if litter else ()
             found = clear(self._root, found, log)
-            self._fold(run, log)
+            run.fold(log.steps(self._clock))
         self._forget_use(done)
         found += tuple(entry for entry in due if not self._root.exists(entry.path))
         return self._report(False, view, done, before, found, failures)
@@ -216,11 +215,6 @@ class _Session:
             over=over,
             failures=tuple(failures),
         )
-
-    def _fold(self, run: Run, log: IdentityLog) -> None:
-        now = rfc3339(settled(self._clock, log.facts()))
-        updates = identity_updates(view_of(self._root, self._store).state, log, now)
-        run.fold(identities=updates)
 
     def _forget_use(self, done: Iterable[Decision]) -> None:
         for row in done:

@@ -22,7 +22,7 @@ from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.lifecycle import Decision, Keep, Remove
 from wanrec.reconcile.model import ActionKind, Reason, split_key
 from wanrec.reconcile.model_commit import Committer
-from wanrec.reconcile.stage import IdentityLog
+from wanrec.reconcile.stage_identity import IdentityLog
 from wanrec.state.model import FileRecord, files_by_model, lock_name, reach_name
 from wanrec.state.runs import Run
 from wanrec.state.store import StateStore

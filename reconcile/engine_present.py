@@ -137,7 +137,7 @@ class PresentModels:
 
     def _hash(self, root: Root, record: FileRecord, now_ns: int) -> bool:
         from wanrec.reconcile.content import hash_fd
-        from wanrec.reconcile.stage import rfc3339
+        from wanrec.reconcile.stage_identity import rfc3339
 
         try:
             fd = root.open_read(record.path)

@@ -19,7 +19,7 @@ from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.model import Assurance, EntryKind
 from wanrec.reconcile.plan_scope import record_of
 from wanrec.reconcile.recover import end_swaps
-from wanrec.reconcile.stage import rfc3339, settled
+from wanrec.reconcile.stage_identity import rfc3339, settled
 from wanrec.reconcile.telemetry import EventKind, EventSink, emit
 from wanrec.state.model import (
     FileRecord,

@@ -32,7 +32,8 @@ from wanrec.reconcile.model import (
     Reason,
     Via,
 )
-from wanrec.reconcile.stage import BLOBS, same_identity
+from wanrec.reconcile.stage import BLOBS
+from wanrec.reconcile.stage_identity import same_identity
 from wanrec.reconcile.stage_origins import Origin, read_origins
 from wanrec.reconcile.telemetry import span
 

@@ -18,7 +18,8 @@ from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.facts import EntryKind, FileFact
 from wanrec.reconcile.part_records import PARTS
 from wanrec.reconcile.recover import due_retired
-from wanrec.reconcile.stage import BLOBS, STAGE, TREES, IdentityLog, purge
+from wanrec.reconcile.stage import BLOBS, STAGE, TREES, purge
+from wanrec.reconcile.stage_identity import IdentityLog
 from wanrec.reconcile.stage_retired import read_retired
 
 __all__ = ["Fate", "Kind", "Litter", "clear", "due_litter", "find_litter"]

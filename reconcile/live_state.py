@@ -13,8 +13,7 @@ import attrs
 
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.engine_view import View, view_of
-from wanrec.reconcile.recover import identity_updates
-from wanrec.reconcile.stage import IdentityLog, rfc3339
+from wanrec.reconcile.stage_identity import IdentityLog, rfc3339
 from wanrec.state.model import (
     FileRecord,
     ModelRecord,
@@ -64,10 +63,20 @@ class LiveState:
             files={f"{key}::{path}": file for path, file in files.items()},
         )
         if self._log:
-            # Inodes this run linked for other models: their clocks moved, their bytes did not.
-            now = rfc3339(self._clock())
-            state = apply_identities(state, identity_updates(state, self._log, now))
+            state = apply_identities(state, self._moved(state))
         return attrs.evolve(self._view, state=state)
+
+    def _moved(self, state: State) -> dict[str, FileRecord]:
+        """Inodes this run linked for other models: their clocks moved, their bytes did not."""
+        now = rfc3339(self._clock())
+        moved = {}
+        for address, record in state.files.items():
+            fact = self._log.after(record.ino, record.size, record.mtime_ns, record.ctime_ns)
+            if fact is not None and fact.ctime_ns != record.ctime_ns:
+                moved[address] = attrs.evolve(
+                    record, ctime_ns=fact.ctime_ns, dev=fact.dev, verified_at=now
+                )
+        return moved
 
     def path_of(self, address: str) -> str | None:
         """Where a recorded file lies, relative to the root; None when it is not recorded."""

@@ -38,7 +38,6 @@ from wanrec.reconcile.plan_scope import record_after
 from wanrec.reconcile.stage import (
     MOST_HELD,
     TREES,
-    IdentityLog,
     Modes,
     build_tree,
     move_foreign_back,
@@ -46,10 +45,9 @@ from wanrec.reconcile.stage import (
     private_stage,
     purge,
     remove_empty_dirs,
-    rfc3339,
-    settled,
     swap_in,
 )
+from wanrec.reconcile.stage_identity import IdentityLog, rfc3339, settled
 from wanrec.reconcile.stage_origins import Origin, note_origins
 from wanrec.reconcile.stage_retired import Retired, write_retired
 from wanrec.state.model import FileRecord, ModelCommit, ModelRecord

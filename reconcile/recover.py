@@ -11,29 +11,23 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 
-import attrs
-
 from wanrec.providers.parts import PARTIAL_DIR
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.model import EntryKind, FileFact
 from wanrec.reconcile.stage import (
     BLOBS,
     TREES,
-    IdentityLog,
     move_foreign_back,
     private_stage,
     purge,
     remove_empty_dirs,
-    rfc3339,
-    settled,
 )
+from wanrec.reconcile.stage_identity import IdentityLog
 from wanrec.reconcile.stage_origins import sweep_origins
 from wanrec.reconcile.stage_retired import Retired, read_retired, write_retired
 from wanrec.state.model import (
-    FileRecord,
     ModelCommit,
     State,
-    apply_commits,
     files_by_model,
     lock_name,
 )
@@ -45,7 +39,6 @@ __all__ = [
     "due_retired",
     "end_swaps",
     "hand_over",
-    "identity_updates",
     "recover_runs",
     "release_retired",
     "swap_happened",
@@ -120,12 +113,11 @@ def _recover_run(
     finished = [
         intent.commit for intent in dead.swaps if _complete(root, intent, view.state, until_ns, log)
     ]
-    after = apply_commits(view.state, finished)
     _clear_stage(root, dead.info.run_id, log)
     others = {run.pid for run in view.live if run.run_id != dead.info.run_id}
     if dead.info.pid not in {os.getpid(), *others}:
         _clear_partial(root, dead.info.pid)
-    dead.fold(finished, identity_updates(after, log, rfc3339(settled(clock, log.facts()))))
+    dead.fold(finished, log.steps(clock))
 
 
 def _complete(
@@ -233,20 +225,3 @@ def release_retired(root: Root, log: IdentityLog, *, now_ns: int, force: bool = 
         if not left:
             root.unlink(retired.note)
     return freed
-
-
-def identity_updates(state: State, log: IdentityLog, now: str) -> dict[str, FileRecord]:
-    """Address → record with the identity its inode has now, for inodes our own steps touched.
-
-    `now` (RFC 3339) must be later than the last of those steps, see `stage.settled`.
-    """
-    if not log:
-        return {}
-    updates = {}
-    for address, record in state.files.items():
-        fact = log.after(record.ino, record.size, record.mtime_ns, record.ctime_ns)
-        if fact is not None and fact.ctime_ns != record.ctime_ns:
-            updates[address] = attrs.evolve(
-                record, ctime_ns=fact.ctime_ns, dev=fact.dev, verified_at=now
-            )
-    return updates

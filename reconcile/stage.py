@@ -3,17 +3,11 @@
 In: an opened root, what the next directory holds and where each file's bytes are. Out: a directory
 that is either the old one or the new one at every instant. Nothing here decides what belongs into
 a model, and nothing here removes a name that wanrec did not record.
-
-Every link and unlink moves the ctime of the inode and so of all its other names. Each such step is
-bracketed by two stats (`IdentityLog`), so that the records of the other names can be refreshed
-without reading a byte.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-import time
 from collections.abc import Callable, Iterable
 
 import attrs
@@ -22,13 +16,13 @@ from wanrec.reconcile import content
 from wanrec.reconcile.disk import Root, fact_of
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.facts import EntryKind, FileFact, Via
+from wanrec.reconcile.stage_identity import IdentityLog, same_identity
 
 __all__ = [
     "BLOBS",
     "MOST_HELD",
     "STAGE",
     "TREES",
-    "IdentityLog",
     "Modes",
     "Placement",
     "build_tree",
@@ -37,9 +31,6 @@ __all__ = [
     "private_stage",
     "purge",
     "remove_empty_dirs",
-    "rfc3339",
-    "same_identity",
-    "settled",
     "swap_in",
 ]
 
@@ -49,9 +40,6 @@ TREES = f"{STAGE}/tree"
 
 MOST_HELD = 64
 """Folders of one tree that are held open at once; the others are opened for each file."""
-
-_TICK_NS = 12_000_000
-"""Coarsest kernel clock tick (HZ=100) and a little: an edit after it must show in the ctime."""
 
 
 def private_stage(run_id: str) -> str:
@@ -92,66 +80,6 @@ class Placement:
     identity: FileFact | None
     sha256: str | None = None
     shared: bool = False
-
-
-class IdentityLog:
-    """Stat identities of inodes before and after wanrec's own links and unlinks.
-
-    Models of one run may share inodes, so a step and its two stats belong inside `guard`.
-    """
-
-    def __init__(self) -> None:
-        self.guard = threading.Lock()
-        self._known: dict[int, dict[tuple[int, int, int], None]] = {}
-        self._latest: dict[int, FileFact] = {}
-
-    def touched(self, before: FileFact, after: FileFact) -> None:
-        """Note that our own step turned `before` into `after` (same inode)."""
-        latest = self._latest.get(before.ino)
-        if latest is None or not same_identity(latest, before):
-            # Somebody else changed it in between: what was known of it proves nothing now.
-            self._known[before.ino] = {}
-        self._known[before.ino][_triple(before)] = None
-        self._latest[before.ino] = after
-
-    def __bool__(self) -> bool:
-        return bool(self._latest)
-
-    def facts(self) -> tuple[FileFact, ...]:
-        """The latest identity of every inode touched."""
-        return tuple(self._latest.values())
-
-    def after(self, ino: int, size: int, mtime_ns: int, ctime_ns: int) -> FileFact | None:
-        """The identity now of an inode that was recorded so, or None when we can't vouch."""
-        if (size, mtime_ns, ctime_ns) in self._known.get(ino, ()):
-            return self._latest[ino]
-        return None
-
-
-def _triple(fact: FileFact) -> tuple[int, int, int]:
-    return fact.size, fact.mtime_ns, fact.ctime_ns
-
-
-def rfc3339(now_ns: int) -> str:
-    """Nanoseconds since the epoch as RFC 3339 UTC with microseconds (rounded down)."""
-    seconds, rest = divmod(now_ns, 1_000_000_000)
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    return f"{stamp}.{rest // 1000:06d}Z"
-
-
-def settled(clock: Callable[[], int], facts: Iterable[FileFact]) -> int:
-    """A time later than every ctime in `facts` by more than a clock tick; waits for it if need be.
-
-    Records stamped with it are not racy: whoever edits such a file afterwards moves its ctime
-    past the recorded one. A clock that was set back is not waited for; those files are re-hashed.
-    """
-    last = max((max(fact.ctime_ns, fact.mtime_ns) for fact in facts), default=0) + _TICK_NS
-    for _ in range(20):
-        now = clock()
-        if now > last or last - now > 10 * _TICK_NS:
-            return now
-        time.sleep((last - now) / 1e9 + 0.0005)  # only the clock can end this wait
-    return clock()
 
 
 def build_tree(
@@ -243,17 +171,6 @@ def _place(root: Root, placement: Placement, target: str, modes: Modes) -> Via:
     if placement.sha256 and _hash(root, target, root.stat(target).size) != placement.sha256:
         raise _changed(placement)
     return via
-
-
-def same_identity(a: FileFact, b: FileFact) -> bool:
-    """True when both stats speak of the same, untouched inode."""
-    return (a.kind, a.size, a.mtime_ns, a.ctime_ns, a.ino) == (
-        b.kind,
-        b.size,
-        b.mtime_ns,
-        b.ctime_ns,
-        b.ino,
-    )
 
 
 def swap_in(root: Root, tree: str, directory: str, *, two_step: bool) -> str | None:

@@ -208,7 +208,7 @@ class Workbench:
 
 
 def _before(now_ns: int, age_s: float) -> str:
-    from wanrec.reconcile.stage import rfc3339
+    from wanrec.reconcile.stage_identity import rfc3339
 
     return rfc3339(now_ns - int(age_s * 1e9))
 

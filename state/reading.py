@@ -32,6 +32,7 @@ __all__ = ["StateReader", "StateView"]
 WANREC_DIR = ".wanrec"
 _HISTORY = "history.log"
 _FOLDED = "folded"
+_STEPS = "steps"
 _SUFFIX = ".jsonl"
 
 
@@ -256,6 +257,10 @@ class StateReader(ABC):
     @property
     def _folded_path(self) -> str:
         return os.path.join(self._journals, _FOLDED)
+
+    @property
+    def _steps_path(self) -> str:
+        return os.path.join(self._journals, _STEPS)
 
     def _all_journals(self) -> list[Journal]:
         run_ids = self.run_ids()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from wanrec.reconcile.errors import ErrorCode, WanrecError
@@ -18,11 +18,12 @@ from wanrec.state.atomic import fsync_dir, remove
 from wanrec.state.journal import Journal, JournalWriter, read_journal
 from wanrec.state.lock import HeldLock
 from wanrec.state.lock_info import host_name
-from wanrec.state.model import FileRecord, ModelCommit, State
+from wanrec.state.model import ModelCommit, State
 from wanrec.state.osfault import translated
 from wanrec.state.run import CommitEntry, Retirement, RunHeader, RunInfo, SwapIntent
 
 if TYPE_CHECKING:
+    from wanrec.state.clocks import Steps
     from wanrec.state.store import StateStore
 
 __all__ = ["DeadRun", "Run", "take_dead_runs"]
@@ -96,7 +97,7 @@ class Run:
 
     def fold(
         self,
-        identities: Mapping[str, FileRecord] | None = None,
+        steps: Steps | None = None,
         *,
         plan_done: bool = False,
     ) -> State | None:
@@ -106,7 +107,7 @@ class Run:
         folded, and whoever recovers this run after its end finds out from the whole journal.
 
         Args:
-            identities: see `StateStore.fold`.
+            steps: see `StateStore.fold`.
             plan_done: nothing of the header's saved plan is left to do.
 
         Returns:
@@ -118,7 +119,7 @@ class Run:
         if self._open_swaps:
             return self._store.read()
         projects = self.info.header.projects if self.journaled else {}
-        if not (self._commits or identities or plan_done):
+        if not (self._commits or steps or plan_done):
             current = self._store.read()
             known = current.projects if current else {}
             if all(known.get(name) == record for name, record in projects.items()):
@@ -130,7 +131,7 @@ class Run:
             commits,
             projects,
             journaled=self.journaled,
-            identities=identities,
+            steps=steps,
             plan_done=plan_done,
         )
         self._drop()
@@ -223,7 +224,7 @@ class DeadRun:
     def fold(
         self,
         extra_commits: Iterable[ModelCommit] = (),
-        identities: Mapping[str, FileRecord] | None = None,
+        steps: Steps | None = None,
     ) -> State | None:
         """Take its commits and the recovered ones into the state, drop journal and lock.
 
@@ -232,9 +233,9 @@ class DeadRun:
         """
         commits = [entry.commit for entry in self.commits] + list(extra_commits)
         projects = self.info.header.projects
-        if commits or identities:
+        if commits or steps:
             state: State | None = self._store.fold(
-                self.info, commits, projects, journaled=True, identities=identities
+                self.info, commits, projects, journaled=True, steps=steps
             )
         else:
             state = self._store.read()

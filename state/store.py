@@ -7,20 +7,29 @@ the short `state` lock, which is held for one read and one write. Reading is `St
 
 from __future__ import annotations
 
+import contextlib
 import os
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
 
 from wanrec.reconcile.errors import ErrorCode, WanrecError
-from wanrec.state.atomic import ensure_dirs, fsync_dir, sweep_temporaries, write_atomic
+from wanrec.state.atomic import (
+    ensure_dirs,
+    fsync_dir,
+    read_regular,
+    remove,
+    sweep_temporaries,
+    write_atomic,
+)
 from wanrec.state.osfault import translated
 from wanrec.state.reading import StateReader
 
 if TYPE_CHECKING:
-    from wanrec.state.model import FileRecord, ModelCommit, ProjectRecord, State
+    from wanrec.state.clocks import Steps
+    from wanrec.state.model import ModelCommit, ProjectRecord, State
     from wanrec.state.run import RunHeader, RunInfo
     from wanrec.state.runs import DeadRun, Run
 
@@ -95,23 +104,24 @@ class StateStore(StateReader):
         projects: dict[str, ProjectRecord],
         *,
         journaled: bool,
-        identities: Mapping[str, FileRecord] | None = None,
+        steps: Steps | None = None,
         plan_done: bool = False,
     ) -> State:
         """Take a run's commits over under the `state` lock; writes only if something changed.
 
-        `identities` refreshes stat identities of inodes the run linked or unlinked; they are not
-        journaled, because losing them costs a hash and nothing else.
+        Records move along with `steps`, what the run's own links and unlinks did to inodes, and
+        with those of runs that worked at the same time and folded before.
 
         Raises:
             WanrecError: LOCK_TIMEOUT, LOCK_UNRELIABLE; CONCURRENT_MODIFICATION when the state
                 was replaced by another lineage or an older one; as `read`; NO_SPACE and other
                 local errors. The journal is then still there.
         """
-        from wanrec.state.model import State, apply_identities, fold_run
+        from wanrec.state.clocks import Steps, follow
+        from wanrec.state.model import State, fold_run
 
         header = info.header
-        known = tuple(commits)
+        new = tuple(commits)
         self.prepare()
         with self.locks.acquire(
             "state", self.lock_timeout_s, header.operation, run=info.run_id, stop=self.stop
@@ -122,16 +132,18 @@ class StateStore(StateReader):
                 return before
             after = fold_run(
                 before,
-                known,
+                new,
                 plan=header.plan,
                 base_serial=header.base_serial,
                 projects=projects,
                 plan_done=plan_done and header.plan is not None,
             )
-            after = apply_identities(after, identities or {})
+            journals = set(self.run_ids())
+            known = self._kept_steps() | (steps or Steps())
+            after = follow(after, known)
+            self._keep_steps(known if journals - {info.run_id} else None)
             if after is before:
                 return before
-            journals = set(self.run_ids())
             folded = [run for run in before.folded if run in journals]
             folded += [info.run_id] if journaled else []
             held.check()
@@ -141,8 +153,30 @@ class StateStore(StateReader):
 
                 # The backup does not know of this write, and of the first there is no backup.
                 keep_journal(self.journal_path(info.run_id), self._folded_path)
-            self._note(info, written, sorted({commit.key for commit in known}))
+            self._note(info, written, sorted({commit.key for commit in new}))
         return written
+
+    def _kept_steps(self) -> Steps:
+        import msgspec
+
+        from wanrec.state.clocks import Steps
+
+        data = read_regular(self._steps_path)
+        try:
+            return msgspec.json.decode(data, type=Steps) if data else Steps()
+        except msgspec.MsgspecError:  # what it would have told costs a hash
+            return Steps()
+
+    def _keep_steps(self, steps: Steps | None) -> None:
+        """Leave them to the runs that are still at work; None: there are none."""
+        import msgspec
+
+        if not steps:
+            remove(self._steps_path)
+            return
+        sweep_temporaries(self._steps_path)
+        with contextlib.suppress(WanrecError):  # the state matters more than a hash
+            write_atomic(self._steps_path, msgspec.json.encode(steps))
 
     def _read_unchanged_lineage(self) -> State | None:
         seen = self._seen

@@ -18,6 +18,7 @@ import attrs
 import pytest
 
 from wanrec.reconcile.errors import ErrorCode, WanrecError
+from wanrec.state.clocks import InodeStep, Steps
 from wanrec.state.model import FileRecord, ModelCommit, ModelRecord, Owner, ProjectRecord
 from wanrec.state.run import RunHeader, SwapIntent
 from wanrec.state.store import StateStore
@@ -159,6 +160,21 @@ class StateStoreContract:
         state = self.make_store(tmp_path).read()
         assert state is not None
         assert list(state.models) == ["done@1", "m@1"]
+
+    def test_clocks_of_shared_inodes_are_followed_in_any_order(self, tmp_path: Path) -> None:
+        """Who links another live run's file may fold first: the record still has the last ctime."""
+        settled = "2026-01-02T00:00:00.000000Z"
+        step = InodeStep(ino=3, dev=4, size=10, mtime_ns=1, before_ns=2, after_ns=5)
+        recorder = self.make_store(tmp_path).begin_run(self.header())
+        linker = self.make_store(tmp_path).begin_run(self.header())
+        recorder.append_commit(sample_commit())
+        linker.append_commit(sample_commit("other@1", digest="b"))
+        linker.fold(Steps(steps=(step,), settled=settled))
+        recorder.fold()
+        state = self.make_store(tmp_path).read()
+        assert state is not None
+        record = state.files["m@1::config.json"]
+        assert (record.ctime_ns, record.verified_at) == (5, settled)
 
     def test_runs_merge(self, tmp_path: Path) -> None:
         """Two runs that end in any order lose none of each other's models."""

@@ -10,7 +10,7 @@ from wanrec.reconcile.lifecycle_litter import Fate, Litter
 from wanrec.reconcile.lifecycle_usage import Figures, Usage
 from wanrec.reconcile.render_state import document
 from wanrec.reconcile.render_words import columns, escaped, human_bytes, plural, to_width
-from wanrec.reconcile.stage import rfc3339
+from wanrec.reconcile.stage_identity import rfc3339
 
 __all__ = ["gc_json", "gc_text", "usage_json", "usage_text"]
 

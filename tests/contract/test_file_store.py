@@ -13,6 +13,7 @@ import attrs
 import pytest
 
 from wanrec.reconcile.errors import ErrorCode, WanrecError
+from wanrec.state.clocks import InodeStep, Steps
 from wanrec.state.file import FileStore
 from wanrec.state.model import State
 from wanrec.state.run import RunHeader
@@ -89,6 +90,27 @@ def test_nothing_but_the_named_files_remains(tmp_path: Path) -> None:
         "state.json",
         "state.json.backup",
     }
+
+
+def test_steps_are_kept_as_long_as_a_run_is_left(tmp_path: Path) -> None:
+    """What a run did to clocks lies in the journal folder until the last other run has folded."""
+    steps = tmp_path / ".wanrec/journal/steps"
+    step = InodeStep(ino=3, dev=4, size=10, mtime_ns=1, before_ns=2, after_ns=5)
+    first, second = (FileStore(tmp_path, version="1.0").begin_run(APPLY) for _ in range(2))
+    for run, key in ((first, "m@1"), (second, "n@1")):
+        run.append_commit(sample_commit(key))
+    first.fold(Steps(steps=(step,), settled="2026-01-02T00:00:00.000000Z"))
+    assert steps.is_file()
+    second.fold()
+    assert not steps.exists()
+
+
+def test_torn_steps_stop_nobody(tmp_path: Path) -> None:
+    """A file of steps that says nothing readable costs a hash later, not the fold."""
+    state = applied(tmp_path)
+    (tmp_path / ".wanrec/journal/steps").write_bytes(b'{"steps": [')
+    applied(tmp_path, generation=2, digest="b")
+    assert json.loads(state.read_bytes())["serial"] == 2
 
 
 def test_replayed_commit_rewrites_nothing(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ LEVELS: tuple[tuple[str, int], ...] = (
     ("reconcile/select_args", 1),
     ("reconcile/desired*", 1),
     ("state/model", 1),
+    ("state/clocks", 1),
     ("reconcile/part_digests", 1),
     ("reconcile/trust", 2),
     ("reconcile/planfile*", 2),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 from support.faults import MODEL, NEW, OLD, inject, kill_at, leftovers, models_on_disk, want
 from support.program import Program, command_line
 from support.specs import declare, mirror, spec_text
+
+from wanrec.state.file import FileStore
 
 FILES = {f"part-{n}.txt": bytes([97 + n]) * 150_000 for n in range(6)}
 TOTAL = sum(map(len, FILES.values()))
@@ -116,6 +119,31 @@ def model_lock(program: Program, model: str) -> Iterator[None]:
         assert process.stdout.readline() == "held\n"
         yield
         process.stdin.close()
+
+
+def until_committed(program: Program, key: str) -> None:
+    """Wait until a run that is still at work has recorded the model."""
+    deadline = time.monotonic() + 60
+    while key not in FileStore(program.root).read_overlay().state.models:
+        assert time.monotonic() < deadline, f"{key} was never recorded"
+        time.sleep(0.02)
+
+
+def test_linked_by_another_run_while_at_work(wanrec: Program) -> None:
+    """A file that another run links before this one ends: recorded with its last clock, trusted."""
+    red = project_of(wanrec, "red", tiny=FILES, both=NEW)
+    blue = project_of(wanrec, "blue", other=OLD)
+    (wanrec.root / ".wanrec/locks").mkdir(parents=True)
+    shared = [wanrec.root / f"wan22/{model}@1.0.0/vae/weights.txt" for model in ("both", "other")]
+    with model_lock(wanrec, MODEL):
+        running = red.start("apply", "-y")
+        until_committed(wanrec, "both@1.0.0")
+        blue.ok("apply", "-y")
+        assert shared[0].samefile(shared[1])
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 0, err
+    for program in (red, blue):
+        assert program.ok("plan").stdout.startswith("No changes.")
 
 
 def test_other_models_do_not_wait_for_a_busy_one(wanrec: Program) -> None:
