@@ -44,6 +44,17 @@ def _may_trace() -> bool:
         return False
 
 
+REAL_PROCESSES = ("tests/contract", "tests/faults", "tests/workflow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On CI, give tests of real processes and servers a second try; the summary names each."""
+    if os.environ.get("CI"):
+        for item in items:
+            if item.path.relative_to(config.rootpath).as_posix().startswith(REAL_PROCESSES):
+                item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Leave out tests that trace where nobody may."""
     if item.get_closest_marker("strace") and not _may_trace():
