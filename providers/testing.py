@@ -18,9 +18,10 @@ import pytest
 
 from wanrec.providers import provider_for
 from wanrec.providers.base import Provider, ProviderContext, TransferEvent
+from wanrec.providers.fetching import Fetched, FetchRequest
 from wanrec.providers.limits import Limits
 from wanrec.providers.parts import BLOB_DIR, PARTIAL_DIR
-from wanrec.providers.transfer import Fetched, Fetcher, FetchRequest
+from wanrec.providers.transfer import Fetcher
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.model import EntryKind, FileFact
 

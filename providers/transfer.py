@@ -20,71 +20,33 @@ import attrs
 from wanrec.providers import provider_for
 from wanrec.providers.base import Located, Provider, ProviderContext, Session, TransferEvent
 from wanrec.providers.copying import Copied, LocalCopy
+from wanrec.providers.fetching import (
+    LIES,
+    Fetched,
+    FetchRequest,
+    all_failed,
+    check_sha256,
+    check_size,
+    failure_line,
+    is_sources_fault,
+)
 from wanrec.providers.limits import Limits
 from wanrec.providers.local import open_regular
 from wanrec.providers.pacing import Bandwidth, OnEvent, Pace
 from wanrec.providers.parts import BLOB_DIR, Part, Parts, StageDir
 from wanrec.providers.retrying import Retries, RetryBudget
 from wanrec.providers.salvage import Salvage
-from wanrec.reconcile.errors import ErrorCode, ExitCode, WanrecError
+from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.model import Via
-from wanrec.reconcile.part_digests import PartDigests
 
 if TYPE_CHECKING:
     from wanrec.providers.ranges import Received
 
-__all__ = ["FetchRequest", "Fetched", "Fetcher"]
+__all__ = ["Fetcher"]
 
-_LIES = frozenset({ErrorCode.CHECKSUM_FAIL})
 _DEAD = frozenset(
     {ErrorCode.SOURCE_UNAVAILABLE, ErrorCode.NETWORK_TIMEOUT, ErrorCode.STALLED, ErrorCode.OFFLINE}
 )
-
-
-@attrs.frozen(kw_only=True)
-class FetchRequest:
-    """One file to bring.
-
-    Attributes:
-        address: for errors and events.
-        path: the file's path at the source.
-        size, sha256: what it must be; None where neither spec nor lock says.
-        sources: (URL, context) in the order they are tried.
-        optional: for the caller; a transfer treats all files alike.
-        salvage: a damaged file of ours that may have most of the content already.
-    """
-
-    address: str
-    path: str
-    size: int | None = None
-    sha256: str | None = None
-    sources: tuple[tuple[str, ProviderContext], ...] = attrs.field(repr=False)
-    optional: bool = False
-    salvage: Salvage | None = attrs.field(default=None, repr=False)
-
-
-@attrs.frozen(kw_only=True)
-class Fetched:
-    """One verified file in the stage.
-
-    Attributes:
-        staged: root-relative path of the file, named by its sha256.
-        source: who delivered, without secrets.
-        bytes_fetched: bytes that came over in this run.
-        failovers: one line for each source that failed before, without secrets.
-        digests: of its parts, made from the same bytes as the sha256, where they cost nothing.
-    """
-
-    sha256: str
-    size: int
-    source: str
-    revision: str | None
-    etag: str | None
-    bytes_fetched: int
-    via: Via
-    staged: str
-    failovers: tuple[str, ...] = ()
-    digests: PartDigests | None = attrs.field(default=None, repr=False)
 
 
 class Fetcher:
@@ -134,7 +96,7 @@ class Fetcher:
             try:
                 return self._from_source(request, url, context, failures)
             except WanrecError as error:
-                if not _is_sources_fault(error):
+                if not is_sources_fault(error):
                     error.address = error.address or request.address
                     raise
                 failures.append(error)
@@ -143,7 +105,7 @@ class Fetcher:
                     break
                 if position + 1 < len(candidates):
                     self._tell_failover(request, error)
-        raise _all_failed(request, failures)
+        raise all_failed(request, failures)
 
     def _in_order(
         self, sources: tuple[tuple[str, ProviderContext], ...]
@@ -161,7 +123,7 @@ class Fetcher:
 
     def _remember(self, url: str, error: WanrecError) -> None:
         with self._lock:
-            if error.code in _LIES:
+            if error.code in LIES:
                 self._liars.add(url)
             elif error.code in _DEAD:
                 self._dead_until[url] = time.monotonic() + self._limits.dead_source_s
@@ -202,7 +164,7 @@ class Fetcher:
             fetched = bring(request, provider, located, pace)
         if not failures:
             return fetched
-        return attrs.evolve(fetched, failovers=tuple(_line(failure) for failure in failures))
+        return attrs.evolve(fetched, failovers=tuple(failure_line(failure) for failure in failures))
 
     def _pace(self, request: FetchRequest, provider: Provider) -> Pace:
         return Pace(
@@ -228,7 +190,7 @@ class Fetcher:
             try:
                 fetched = self._copy_local(request, provider, located, pace)
             except WanrecError as error:
-                if not _is_sources_fault(error):
+                if not is_sources_fault(error):
                     raise
                 continue  # damaged there: that is no reason to doubt the source itself
             return attrs.evolve(fetched, bytes_fetched=0)
@@ -255,7 +217,7 @@ class Fetcher:
             salvage=request.salvage,
         )
         with transfer as received:
-            _check_sha256(request, provider, received.sha256)
+            check_sha256(request, provider, received.sha256)
             staged = self._land(received)
         return Fetched(
             sha256=received.sha256,
@@ -267,6 +229,7 @@ class Fetcher:
             via=Via.FETCH,
             staged=staged,
             digests=received.digests,
+            content=received.content,
         )
 
     def _land(self, received: Received) -> str:
@@ -286,11 +249,11 @@ class Fetcher:
         source = open_regular(provider, located.local_path, request.path)
         try:
             before = os.fstat(source)
-            _check_size(request, provider, before.st_size)
+            check_size(request, provider, before.st_size)
             part = self._parts.create(request.sha256 or secrets.token_hex(8))
             try:
                 copied = self._copy(request, provider, pace, source, part, before)
-                _check_sha256(request, provider, copied.sha256)
+                check_sha256(request, provider, copied.sha256)
                 staged = self._parts.land(part, copied.sha256, copied.size)
             except BaseException:
                 self._parts.discard(part)
@@ -347,53 +310,3 @@ class Fetcher:
     def close(self) -> None:
         """Close connections that were kept for later files."""
         self._session.close()
-
-
-def _check_sha256(request: FetchRequest, provider: Provider, sha256: str) -> None:
-    if request.sha256 is not None and sha256 != request.sha256:
-        raise provider.error(
-            ErrorCode.CHECKSUM_FAIL,
-            f"{request.path!r} has wrong bytes at the source",
-            detail=f"expected sha256 {request.sha256}\nreceived sha256 {sha256}",
-        )
-
-
-def _check_size(request: FetchRequest, provider: Provider, size: int) -> None:
-    if request.size is not None and size != request.size:
-        raise provider.error(
-            ErrorCode.SIZE_MISMATCH,
-            f"{request.path!r} has {size} bytes at the source, {request.size} are expected",
-        )
-
-
-def _is_sources_fault(error: WanrecError) -> bool:
-    """An error that names a source is that source's; one that names none is our own."""
-    return error.source is not None and error.exit_code in (
-        ExitCode.SOURCE,
-        ExitCode.INTEGRITY,
-        ExitCode.REFUSED,
-    )
-
-
-def _line(error: WanrecError) -> str:
-    return f"{error.source}: {error.code} {error.summary}"
-
-
-def _all_failed(request: FetchRequest, failures: list[WanrecError]) -> WanrecError:
-    if not failures:
-        return WanrecError(
-            ErrorCode.INVALID_MANIFEST, "the file has no source", address=request.address
-        )
-    wrong = [error for error in failures if error.code in _LIES]
-    chosen = wrong[-1] if wrong else failures[-1]
-    if len(failures) == 1:
-        chosen.address = request.address
-        return chosen
-    return WanrecError(
-        chosen.code,
-        f"none of {len(failures)} sources delivered {request.path!r}",
-        detail="\n".join(_line(error) for error in failures),
-        address=request.address,
-        source=chosen.source,
-        hint=chosen.hint,
-    )

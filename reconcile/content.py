@@ -1,11 +1,13 @@
 """The bytes of open files: their hash, and whether they may land under their name.
 
-Works on file descriptors only; who opened them, and how safely, is the caller's business. Reads
-and never writes. Memory is bounded by one buffer a thread, and by the safetensors header cap.
+Works on file descriptors and on bytes in memory; who opened or brought them, and how safely, is
+the caller's business. Reads and never writes. Memory is bounded by one buffer a thread, and by the
+safetensors header cap.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import os
@@ -34,6 +36,7 @@ __all__ = [
     "check_index",
     "hash_fd",
     "hash_many",
+    "inspect_bytes",
     "inspect_content",
     "is_index",
     "read_view_at",
@@ -43,6 +46,8 @@ CHUNK = 1024 * 1024
 _LARGE = 8 * CHUNK
 _BATCH = 16
 _Item = TypeVar("_Item")
+_Read = Callable[[int, int], bytes]
+"""(offset, count) → at most `count` bytes from there."""
 _local = threading.local()
 
 
@@ -210,42 +215,57 @@ def inspect_content(
     Raises:
         OSError: the file cannot be read.
     """
+    return _inspect(functools.partial(_read_at, fd), size, path, allow_pickle=allow_pickle)
+
+
+def inspect_bytes(
+    content: memoryview, path: str, *, allow_pickle: bool = False
+) -> ContentFault | None:
+    """Say the same of a whole file in memory."""
+
+    def read(offset: int, count: int) -> bytes:
+        return bytes(content[offset : offset + count])
+
+    return _inspect(read, len(content), path, allow_pickle=allow_pickle)
+
+
+def _inspect(read: _Read, size: int, path: str, *, allow_pickle: bool) -> ContentFault | None:
     safetensors = path.lower().endswith(".safetensors")
-    head = _read_at(fd, 0, min(size, HEAD_BYTES))
-    if not allow_pickle and (name := _carried(fd, size, head, safetensors=safetensors)):
+    head = read(0, min(size, HEAD_BYTES))
+    if not allow_pickle and (name := _carried(read, size, head, safetensors=safetensors)):
         return ContentFault(
             code=ErrorCode.POLICY_DENIED,
             message=f"{path} is {name}, which can run code when it is loaded",
         )
-    if safetensors and (problem := _header_problem(fd, size)):
+    if safetensors and (problem := _header_problem(read, size)):
         return ContentFault(code=ErrorCode.INCOMPLETE_MODEL, message=f"{path}: {problem}")
     return None
 
 
-def _carried(fd: int, size: int, head: bytes, *, safetensors: bool) -> str | None:
+def _carried(read: _Read, size: int, head: bytes, *, safetensors: bool) -> str | None:
     name = executable_format(head)
-    if name is not None and not (safetensors and _honest_beginning(fd, size, head)):
+    if name is not None and not (safetensors and _honest_beginning(read, size, head)):
         return name
     whole = size <= min(len(head), TAIL_BYTES)  # small files are the many ones: read them once
-    tail = head if whole else _read_at(fd, max(0, size - TAIL_BYTES), min(size, TAIL_BYTES))
+    tail = head if whole else read(max(0, size - TAIL_BYTES), min(size, TAIL_BYTES))
     for offset, signature in archive_marks(tail, size):
-        if _read_at(fd, offset, 4) == signature:
+        if read(offset, 4) == signature:
             return "a zip archive behind other bytes"
     return None
 
 
-def _honest_beginning(fd: int, size: int, head: bytes) -> bool:
+def _honest_beginning(read: _Read, size: int, head: bytes) -> bool:
     """True when the magic number is only the low bytes of a right header length."""
-    if _header_problem(fd, size) is not None:
+    if _header_problem(read, size) is not None:
         return False
-    return not is_pickle_stream(_read_at(fd, 0, 8 + int.from_bytes(head[:8], "little")))
+    return not is_pickle_stream(read(0, 8 + int.from_bytes(head[:8], "little")))
 
 
-def _header_problem(fd: int, size: int) -> str | None:
-    length = check_header_length(_read_at(fd, 0, 8), size)
+def _header_problem(read: _Read, size: int) -> str | None:
+    length = check_header_length(read(0, 8), size)
     if isinstance(length, str):
         return length
-    header = _read_at(fd, 8, length)
+    header = read(8, length)
     if len(header) < length:
         return "the file became shorter while it was read"
     return check_header(header, size - 8 - length)

@@ -16,8 +16,8 @@ from typing import Protocol
 import attrs
 
 from wanrec.providers.base import ProviderContext
+from wanrec.providers.fetching import Fetched, FetchRequest
 from wanrec.providers.salvage import Salvage
-from wanrec.providers.transfer import Fetched, FetchRequest
 from wanrec.reconcile import content, part_records
 from wanrec.reconcile.actions import Action
 from wanrec.reconcile.disk import Root
@@ -231,7 +231,7 @@ class Gatherer:
         if fetched.digests is not None:
             part_records.remember(self._root, fetched.digests)
         identity = self._root.stat(fetched.staged)
-        self._check_content(fetched.staged, spec)
+        self._check_content(fetched.staged, spec, fetched.content)
         return Gathered(
             path=spec.path,
             origin=fetched.staged,
@@ -320,14 +320,13 @@ class Gatherer:
                 os.close(fd)
         return (digest, before) if same_identity(before, self._root.stat(path)) else None
 
-    def _check_content(self, staged: str, spec: FileSpec) -> None:
+    def _check_content(self, staged: str, spec: FileSpec, held: memoryview | None = None) -> None:
+        """Refuse and drop what may not land; `held` are its bytes, where they are still there."""
         allowed = self._model.policy.allow_pickle or bool(spec.allow_pickle)
-        fd = self._root.open_read(staged)
-        try:
-            size = os.fstat(fd).st_size
-            fault = content.inspect_content(fd, size, spec.path, allow_pickle=allowed)
-        finally:
-            os.close(fd)
+        if held is not None:
+            fault = content.inspect_bytes(held, spec.path, allow_pickle=allowed)
+        else:
+            fault = self._inspect(staged, spec.path, allow_pickle=allowed)
         if fault is None:
             return
         self._root.unlink(staged)
@@ -340,3 +339,13 @@ class Gatherer:
                 else "wanrec lock, or another source"
             ),
         )
+
+    def _inspect(
+        self, staged: str, path: str, *, allow_pickle: bool
+    ) -> content.ContentFault | None:
+        fd = self._root.open_read(staged)
+        try:
+            size = os.fstat(fd).st_size
+            return content.inspect_content(fd, size, path, allow_pickle=allow_pickle)
+        finally:
+            os.close(fd)

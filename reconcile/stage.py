@@ -114,7 +114,7 @@ def _place_logged(
     with log.guard:
         before = root.stat(placement.origin)
         _confirm(root, placement, before, log)
-        via = _place(root, placement, target, modes)
+        via = _place(root, placement, target, modes, before)
         if not placement.take:
             after = root.stat(target)
             if after.ino == before.ino:
@@ -156,9 +156,9 @@ def _hash(root: Root, rel: str, size: int) -> str:
         os.close(fd)
 
 
-def _place(root: Root, placement: Placement, target: str, modes: Modes) -> Via:
+def _place(root: Root, placement: Placement, target: str, modes: Modes, before: FileFact) -> Via:
     if placement.take:
-        if root.stat(placement.origin).nlink == 1:  # other names: adopted by a hard link
+        if before.nlink == 1:  # other names: adopted by a hard link
             root.chmod(placement.origin, modes.file)
         root.rename(placement.origin, target)
         return Via.FETCH

@@ -25,7 +25,7 @@ from pathlib import Path
 from wanrec.providers.base import ProviderContext
 from wanrec.providers.limits import Limits
 from wanrec.providers.testing import FetchHarness
-from wanrec.providers.transfer import FetchRequest
+from wanrec.providers.fetching import FetchRequest
 
 root, url, size, sha256, short = sys.argv[1:]
 limits = Limits(journal_bytes=1 << 18, range_bytes=1 << 20, max_range_bytes=1 << 20,

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from wanrec.providers.base import ProviderContext, TransferEvent
+from wanrec.providers.fetching import FetchRequest
 from wanrec.providers.hashing import PrefixHasher
 from wanrec.providers.limits import MIB, Limits
 from wanrec.providers.testing import FetchHarness, FolderStage, Served
-from wanrec.providers.transfer import Fetcher, FetchRequest
+from wanrec.providers.transfer import Fetcher
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.model import Via
 
