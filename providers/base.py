@@ -179,6 +179,13 @@ class Body(ABC):
     def readinto(self, buffer: memoryview) -> int:
         """Fill part of the buffer; 0 is the end of the answer."""
 
+    def splice(self, pipe: int, most: int) -> int | None:
+        """Move at most so many bytes into a pipe, inside the kernel; 0 is the end of the answer.
+
+        None where that cannot be: then `readinto` is called for them.
+        """
+        return None
+
     def abandon(self) -> None:  # noqa: B027 - a source that never waits need not do anything
         """Called by another thread: let a `readinto` that waits now fail soon."""
 

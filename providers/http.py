@@ -215,6 +215,13 @@ class HttpBody(Body):
         except WireFault as fault:
             raise self._provider.wire_error(fault, self._path) from fault
 
+    def splice(self, pipe: int, most: int) -> int | None:
+        """As the base class; faults as those of `readinto`."""
+        try:
+            return self._response.splice(pipe, most)
+        except WireFault as fault:
+            raise self._provider.wire_error(fault, self._path) from fault
+
     def abandon(self) -> None:
         """As the base class."""
         self._response.abandon()

@@ -38,9 +38,10 @@ class Limits:
         connections_per_host: connections to one host at a time.
         workers_per_file: most ranges of one file in flight.
         first_workers: ranges of one file in flight while the source answers fast.
-        first_range_bytes: length of a run's first ranges: a killed run loses those under way.
-        range_share: ranges grow to one in so many of the bytes that the run has received.
-        range_bytes: length that ranges grow to with the run.
+        range_bytes: length of ranges.
+        first_range_bytes: length of the first ranges of a run that goes on after a kill, because
+            the next kill loses those under way.
+        range_share: these ranges grow to one in so many of the bytes that the run has received.
         max_range_bytes: length that ranges grow to when answers take long to begin.
         journal_bytes: most bytes of one range between two entries of the resume journal.
         sync_bytes: bytes of one file between two flushes that make journaled ranges durable.
@@ -49,6 +50,8 @@ class Limits:
             has one in any case.
         undeclared_size: most bytes of a file whose size nobody declared.
         receive_buffer: bytes of a receiver's buffer.
+        pipe_bytes: bytes of a receiver's pipe, where bytes go to the file inside the kernel; 0:
+            they never do.
         parts_below_bytes_per_s: digests of parts are made on landing while bytes come slower.
     """
 
@@ -73,7 +76,7 @@ class Limits:
     workers_per_file: int = 4
     first_workers: int = 3
     first_range_bytes: int = MIB // 2
-    range_share: int = 32
+    range_share: int = 64
     range_bytes: int = 64 * MIB
     max_range_bytes: int = 64 * MIB
     journal_bytes: int = MIB // 4
@@ -82,4 +85,5 @@ class Limits:
     alone_bytes: int = 32 * MIB
     undeclared_size: int = 256 * 1024 * MIB
     receive_buffer: int = 256 * 1024
+    pipe_bytes: int = 512 * 1024
     parts_below_bytes_per_s: int = 400_000_000

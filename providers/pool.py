@@ -90,7 +90,23 @@ class Response:
         if self._chunked and self._left == 0 and not self._next_chunk(connection):
             return 0
         want = len(view) if self._left is None else min(len(view), self._left)
-        count = connection.readinto(view[:want])
+        return self._took(connection.readinto(view[:want]))
+
+    def splice(self, pipe: int, most: int) -> int | None:
+        """Move part of the body into a pipe; 0 is its end, None: only `readinto` can tell.
+
+        Raises:
+            WireFault: as `readinto`.
+        """
+        connection = self._connection
+        if connection is None:
+            return 0
+        if self._chunked or self._left is None:
+            return None
+        count = connection.splice(pipe, min(most, self._left))
+        return None if count is None else self._took(count)
+
+    def _took(self, count: int) -> int:
         if count == 0:
             if self._left is not None:
                 raise WireFault(ErrorCode.SOURCE_UNAVAILABLE, "the answer was cut short")

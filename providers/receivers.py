@@ -1,10 +1,10 @@
 """The receivers of one big file: several threads that ask for ranges and write what comes.
 
 The calling thread asks first and alone; only when that answer proves that the source honours
-ranges do others start. Ranges grow with the run, so that a kill loses a small part of what it had
-brought; where answers take long to begin, they grow at once and receivers become more. A receiver
-that fails for good stops all. Receivers never hash: they tell the prefix hasher, and the journal,
-what lies in the part.
+ranges do others start. Where answers take long to begin, receivers become more. After a kill
+ranges begin small and grow with the run, so that one that is killed again and again loses a small
+part of what it brings. A receiver that fails for good stops all. Receivers never hash: they tell
+the prefix hasher, and the journal, what lies in the part.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from collections import deque
 from collections.abc import Iterable
 
 from wanrec.providers.base import Body, SourceFault
-from wanrec.providers.hashing import PrefixHasher, write_at
+from wanrec.providers.hashing import PrefixHasher
 from wanrec.providers.limits import MIB, Limits
 from wanrec.providers.pacing import Pace
 from wanrec.providers.pinned import PinnedSource
+from wanrec.providers.pouring import Pouring
 from wanrec.providers.resume import ResumablePart
 from wanrec.providers.retrying import Retries
 from wanrec.reconcile.errors import ErrorCode
@@ -43,6 +44,7 @@ class _Crew:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._size = 0
+        self.cautious = False  # an earlier run was killed, and so may this one be
 
     def join(self, most: int | None = None) -> bool:
         """Count one more; False when that would be more than `most`."""
@@ -103,6 +105,8 @@ class Receivers:
             OSError: writing the part or its journal failed.
         """
         self._gaps.extend(gaps)
+        if self._target.done.total():
+            self._crew.cautious = True
         self._crew.join()
         self._work()
         for helper in self._helpers:  # the list may grow until the last of them has ended
@@ -125,12 +129,14 @@ class Receivers:
     def _step(self) -> int:
         """The length of ranges now, a power of two: servers keep their pieces at such borders.
 
-        What is under way when a run is killed has to be asked for again. Ranges that are a small
-        part of what the run has brought lose a small part of it, however often it is killed.
+        What is under way when a run is killed has to be asked for again. One that goes on after
+        a kill keeps its ranges a small part of what it has brought: so it loses a small part of
+        that, however often it is killed.
         """
-        limits = self._limits
-        share = self._pace.bandwidth.passed // limits.range_share
-        near = min(limits.range_bytes, max(limits.first_range_bytes, share))
+        limits, near = self._limits, self._limits.range_bytes
+        if self._crew.cautious:
+            share = self._pace.bandwidth.passed // limits.range_share
+            near = min(near, max(limits.first_range_bytes, share))
         return 1 << (max(near, self._far_step).bit_length() - 1)
 
     def _start_helpers(self, workers: int, crew: int | None) -> None:
@@ -159,10 +165,10 @@ class Receivers:
         self._start_helpers(min(self._limits.workers_per_file, wanted), None)
 
     def _work(self) -> None:
-        buffer = memoryview(bytearray(self._limits.receive_buffer))
         try:
-            while (span := self._take()) is not None:
-                self._fetch(*span, buffer)
+            with Pouring(self._limits) as pouring:
+                while (span := self._take()) is not None:
+                    self._fetch(*span, pouring)
         except _StoppedError:
             pass
         except BaseException as exc:  # noqa: BLE001 - carried to the calling thread, which raises it
@@ -173,7 +179,7 @@ class Receivers:
         finally:
             self._crew.leave()
 
-    def _fetch(self, start: int, stop: int, buffer: memoryview) -> None:
+    def _fetch(self, start: int, stop: int, pouring: Pouring) -> None:
         """Receive one range, however many answers it takes."""
         at, attempt = start, 0
         while at < stop:
@@ -182,7 +188,7 @@ class Receivers:
                 with self._source.open(at, stop) as body:
                     waited = time.monotonic() - asked
                     self._accept(body, at, stop)
-                    at = self._receive(body, at, stop, buffer)
+                    at = self._receive(body, at, stop, pouring)
                 self._adapt(waited, time.monotonic() - asked)
                 if at < stop:
                     raise self._cut(at)
@@ -207,18 +213,17 @@ class Receivers:
             workers = min(limits.first_workers, limits.workers_per_file)
             self._start_helpers(workers, limits.first_receivers)
 
-    def _receive(self, body: Body, at: int, stop: int, buffer: memoryview) -> int:
+    def _receive(self, body: Body, at: int, stop: int, pouring: Pouring) -> int:
         """Write an answer into the part; a fault carries the position that was `reached`."""
         fd = self._target.part.fd
-        step = self._pace.bandwidth.step(len(buffer))
+        step = self._pace.bandwidth.step(pouring.most)
         entry = at  # where the next journal entry begins
         every = min(self._limits.journal_bytes, (stop - at) // 4)
         try:
             while at < stop:
-                count = body.readinto(buffer[: min(step, stop - at)])
+                count = pouring.pour(body, fd, at, min(step, stop - at))
                 if count == 0:
                     break
-                write_at(fd, buffer[:count], at)
                 self._hasher.wrote(at, at + count)
                 at += count
                 if at - entry >= every:

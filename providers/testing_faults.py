@@ -59,6 +59,7 @@ class FaultContract(ProviderContract):
             first_range_bytes=1 << 18,
             range_bytes=1 << 18,
             receive_buffer=1 << 16,
+            pipe_bytes=1 << 16,
             copy_step=1 << 18,
             progress_interval_s=0.0,
             first_workers=1,

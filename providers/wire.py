@@ -7,8 +7,11 @@ event ends it. Framing and reuse are `pool`'s business. Raises `WireFault` only.
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
 import re
+import select
 import socket
 import threading
 import time
@@ -32,6 +35,8 @@ __all__ = [
 
 TICK_S = 0.25
 """A wait of this length at most passes between two looks at the stop event."""
+
+_NO_SPLICE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
 
 _status_line = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: .*)?\Z", re.DOTALL).fullmatch
 digits = re.compile(r"[0-9]{1,18}").fullmatch
@@ -216,6 +221,30 @@ class Connection:
             del self._buffer[:count]
             return count
         return self._receive(view, counts=True)
+
+    def splice(self, pipe: int, most: int) -> int | None:
+        """Move body bytes into a pipe without copying them; None where that cannot be now."""
+        if self._buffer or self.origin.scheme != "http":  # bytes in memory; bytes to decrypt
+            return None
+        while True:
+            begin = time.monotonic()
+            try:
+                count = os.splice(self._sock.fileno(), pipe, most)
+            except BlockingIOError:
+                self._await_bytes()
+                self.watch.waited(min(time.monotonic() - begin, 4 * TICK_S), 0)
+                continue
+            except OSError as exc:
+                if exc.errno in _NO_SPLICE:
+                    return None
+                raise self._broken(exc) from exc
+            self.watch.waited(time.monotonic() - begin, count)
+            return count
+
+    def _await_bytes(self) -> None:
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        poll.poll(TICK_S * 1000)
 
     def _receive(self, view: memoryview, *, counts: bool) -> int:
         while True:

@@ -11,13 +11,14 @@ import threading
 from pathlib import Path
 
 import pytest
-from support.lying_server import LyingServer, Peer, Request, serve_ranges
+from support.lying_server import Answer, LyingServer, Peer, Request, serve_ranges
 
 from wanrec.providers.base import ProviderContext
 from wanrec.providers.limits import MIB, Limits
 from wanrec.providers.parts import Parts
 from wanrec.providers.resume import Intervals, open_part, resumable_bytes
 from wanrec.providers.testing import FetchHarness, FolderStage
+from wanrec.reconcile.errors import WanrecError
 
 CHILD = """
 import hashlib, sys
@@ -240,8 +241,9 @@ def test_part_without_known_hash_is_not_kept(tmp_path: Path) -> None:
     assert harness.partial() == []
 
 
-def test_ranges_grow_with_the_run(tmp_path: Path) -> None:
-    """What a kill can lose stays a small share of what came: ranges grow, at even borders."""
+@pytest.mark.parametrize("killed", [False, True], ids=["fresh", "after a kill"])
+def test_ranges_are_long_unless_an_earlier_run_was_cut_off(tmp_path: Path, killed: bool) -> None:
+    """A fresh run asks for much at once; one that goes on begins small, and grows as it brings."""
     content = os.urandom(MIB) * 24
     limits = Limits(
         first_range_bytes=MIB // 16,
@@ -249,16 +251,44 @@ def test_ranges_grow_with_the_run(tmp_path: Path) -> None:
         range_bytes=MIB,
         first_workers=1,
         workers_per_file=1,
+        retries=0,
     )
-    harness = FetchHarness(tmp_path, limits=limits)
+    brought = MIB // 2
     with LyingServer() as server:
-        server.on("/m/a.bin", serve_ranges(content))
         source = (f"{server.url}/m", ProviderContext(base=tmp_path, limits=limits))
+        if killed:
+            server.on("/m/a.bin", _cut_after(content, brought))
+            cut_off = FetchHarness(tmp_path, limits=limits)
+            with pytest.raises(WanrecError, match="cut short"):
+                cut_off.fetch("a.bin", content, source)
+            cut_off.fetcher.close()
+            server.requests.clear()
+        server.on("/m/a.bin", serve_ranges(content))
+        harness = FetchHarness(tmp_path, limits=limits)
         harness.fetch("a.bin", content, source)
         asked = [request.range(len(content)) for request in server.requests]
     harness.fetcher.close()
     spans = [span for span in asked if span is not None]
-    assert [start for start, _ in spans] == [0, *(stop for _, stop in spans[:-1])]
-    assert all(stop - start <= max(MIB // 16, start // 16) for start, stop in spans)
+    first = brought if killed else 0
+    assert [start for start, _ in spans] == [first, *(stop for _, stop in spans[:-1])]
     assert max(stop - start for start, stop in spans) == MIB
-    assert all(stop % (MIB // 16) == 0 for _, stop in spans)
+    if killed:
+        lengths = [(stop - start, start - first) for start, stop in spans]
+        assert all(length <= max(MIB // 16, came // 16) for length, came in lengths)
+    else:
+        assert all(stop - start == MIB for start, stop in spans)
+
+
+def _cut_after(content: bytes, count: int) -> Answer:
+    """Begin an honest answer, and break off after so many bytes."""
+
+    def answer(request: Request, peer: Peer) -> bool:
+        start, stop = request.range(len(content)) or (0, len(content))
+        span = f"bytes {start}-{stop - 1}/{len(content)}"
+        peer.send_head(
+            "206 Partial Content", Content_Range=span, Content_Length=stop - start, ETag='"v1"'
+        )
+        peer.send(memoryview(content)[start : start + count])
+        return False
+
+    return answer
