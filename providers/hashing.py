@@ -19,7 +19,7 @@ __all__ = ["CAN_READ_AT", "PrefixHasher", "read_at", "write_at"]
 CAN_READ_AT = hasattr(os, "preadv") and hasattr(os, "pwrite")
 """False where descriptors have one shared offset only: no second thread may read there."""
 
-_CHUNK = 1 << 20
+_CHUNK = 4 << 20
 
 
 def read_at(fd: int, view: memoryview, offset: int) -> int:

@@ -206,7 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, path: str, query: str, headers: dict[str, str]) -> None:
         raise NotImplementedError
 
-    def _reply(self, status: int, body: bytes = b"", **headers: object) -> None:
+    def _reply(self, status: int, body: bytes | memoryview = b"", **headers: object) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, str(value))
@@ -232,7 +232,7 @@ class _Handler(BaseHTTPRequestHandler):
             more["Content-Range"] = f"bytes {start}-{stop - 1}/{len(content)}"
         if self.command != "HEAD":
             self.hub.add_sent(stop - start)
-        self._reply(status, content[start:stop], **{"Accept-Ranges": "bytes", **more})
+        self._reply(status, memoryview(content)[start:stop], **{"Accept-Ranges": "bytes", **more})
 
 
 class _HubHandler(_Handler):
