@@ -10,6 +10,7 @@ client would take the place of `_follow`.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import threading
@@ -23,11 +24,11 @@ import attrs
 from wanrec.providers.base import CatalogueEntry, Located, ProviderContext, SourceFault
 from wanrec.providers.http import HttpProvider, crossing
 from wanrec.providers.hub_cache import (
-    cache_folder,
     cached_files,
     endpoint,
     is_commit,
     offline_switch,
+    repository_cache,
     token,
 )
 from wanrec.providers.hub_listing import ListingError, list_repository
@@ -88,10 +89,17 @@ class HubProvider(HttpProvider):
         self._asking: dict[str, threading.Lock] = {}
         self._places: dict[str, str] = {}
 
+    @functools.cached_property
+    def _cache(self) -> Path | None:
+        """What the Hub's tools keep of this repository, None without anything."""
+        folder = repository_cache(self.context.environ, self.url.location)
+        return folder if folder.is_dir() else None
+
     def _kept(self, path: str, size: int | None, sha256: str) -> Iterator[Path]:
+        if self._cache is None:
+            return iter(())
         return cached_files(
-            cache_folder(self.context.environ),
-            self.url.location,
+            self._cache,
             self._inside(path),
             revision=self._revision,
             size=size,

@@ -12,7 +12,14 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-__all__ = ["cache_folder", "cached_files", "endpoint", "is_commit", "offline_switch", "token"]
+__all__ = [
+    "cached_files",
+    "endpoint",
+    "is_commit",
+    "offline_switch",
+    "repository_cache",
+    "token",
+]
 
 _TRUE = frozenset({"1", "on", "true", "yes"})
 _MAX_SMALL_FILE = 64 * 1024
@@ -43,21 +50,21 @@ def token(environ: Mapping[str, str]) -> str | None:
     return _read(Path(place).expanduser() if place else _home(environ) / "token") or None
 
 
-def cache_folder(environ: Mapping[str, str]) -> Path:
-    """Where the Hub's tools keep what they downloaded."""
+def repository_cache(environ: Mapping[str, str], repository: str) -> Path:
+    """Where the Hub's tools keep what they downloaded of a repository."""
     place = environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE")
-    return Path(place).expanduser() if place else _home(environ) / "hub"
+    cache = Path(place).expanduser() if place else _home(environ) / "hub"
+    return cache / f"models--{repository.replace('/', '--')}"
 
 
 def cached_files(
-    cache: Path, repository: str, path: str, *, revision: str, size: int | None, sha256: str
+    folder: Path, path: str, *, revision: str, size: int | None, sha256: str
 ) -> Iterator[Path]:
-    """Yield files of the cache that may have this content, the likeliest first.
+    """Yield files of a repository's cache that may have this content, the likeliest first.
 
     Big files lie under their sha256. Small ones lie under git's own hash: they are found by their
     name, in the wanted revision first, then in every other one that was downloaded.
     """
-    folder = cache / f"models--{repository.replace('/', '--')}"
     seen: set[str] = set()
     for file in (folder / "blobs" / sha256, *_by_name(folder, path, revision)):
         try:

@@ -38,7 +38,8 @@ TICK_S = 0.25
 
 _NO_SPLICE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
 
-_status_line = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: .*)?\Z", re.DOTALL).fullmatch
+_BLANK = " \t\n\r\v\f"
+_status_line = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: .*)?\Z", re.DOTALL).fullmatch
 digits = re.compile(r"[0-9]{1,18}").fullmatch
 _url = re.compile(
     r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::([0-9]{1,5}))?(/[!-~]*|\?[!-~]*)?",
@@ -276,16 +277,16 @@ def parse_head(head: bytes) -> tuple[int, dict[str, str]]:
     Raises:
         WireFault: it is no head of HTTP/1, or contradicts itself.
     """
-    first, *lines = head.split(b"\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
     match = _status_line(first)
     if match is None:
         raise WireFault(ErrorCode.SOURCE_UNAVAILABLE, "the answer is not HTTP")
-    headers: dict[str, str] = {"connection": "close"} if match[1] == b"0" else {}
+    headers: dict[str, str] = {"connection": "close"} if match[1] == "0" else {}
     for line in lines:
-        name, colon, value = line.partition(b":")
-        if not colon or name != name.strip():
+        name, colon, value = line.partition(":")
+        if not colon or name != name.strip(_BLANK):
             raise WireFault(ErrorCode.SOURCE_UNAVAILABLE, "the answer has a broken header")
-        key, text = name.decode("latin-1").lower(), value.strip().decode("latin-1")
+        key, text = name.lower(), value.strip(_BLANK)
         if key == "connection":
             headers[key] = text
         elif headers.setdefault(key, text) != text:

@@ -35,6 +35,8 @@ _NO_LINK = frozenset(
     {errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 )
 _NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
+# Windows flushes only what is open for writing.
+_TO_FLUSH = READ_FILE if HAS_DIR_FD else os.O_RDWR | getattr(os, "O_BINARY", 0)
 _BUFFER = 1024 * 1024
 
 
@@ -194,12 +196,12 @@ class Root(Tree):
 
     def fsync_file(self, rel: str) -> None:
         """Flush a file's bytes to the device. After a failure its bytes are not to be trusted."""
-        fd = self.open_read(rel) if HAS_DIR_FD else self._open_writable(rel)
-        try:
-            with translated(rel, "flush"):
+        with translated(rel, "flush"), self._parent(rel) as (folder, name):
+            fd = os.open(name, _TO_FLUSH, dir_fd=folder)
+            try:
                 os.fsync(fd)
-        finally:
-            os.close(fd)
+            finally:
+                os.close(fd)
 
     def fsync_dir(self, rel: str = "") -> None:
         """Flush the names in a folder to the device, where folders can be flushed."""
@@ -251,11 +253,6 @@ class Root(Tree):
     def _pair(self, a: str, b: str) -> Iterator[tuple[int | None, str, int | None, str]]:
         with self._parent(a) as (a_fd, a_name), self._parent(b) as (b_fd, b_name):
             yield a_fd, a_name, b_fd, b_name
-
-    def _open_writable(self, rel: str) -> int:
-        """Windows flushes only what is open for writing."""
-        with translated(rel, "flush"), self._parent(rel) as (fd, name):
-            return os.open(name, os.O_RDWR | getattr(os, "O_BINARY", 0), dir_fd=fd)
 
 
 def _set_mode(fd: int | None, name: str, mode: int) -> None:
