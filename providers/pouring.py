@@ -27,6 +27,7 @@ class Pouring:
         self.most = max(limits.pipe_bytes, limits.receive_buffer)
         self._buffer_bytes = limits.receive_buffer
         self._buffer: memoryview | None = None
+        self._pipe_bytes = limits.pipe_bytes
         self._pipe = _pipe(limits.pipe_bytes)
 
     def pour(self, body: Body, fd: int, at: int, most: int) -> int:
@@ -37,10 +38,14 @@ class Pouring:
             OSError: writing failed.
         """
         if self._pipe is not None:
-            count = body.splice(self._pipe[1], most)
-            if count is not None:
-                self._empty(self._pipe[0], fd, at, count)
-                return count
+            try:
+                count = body.splice(self._pipe[1], most)
+                if count is not None:
+                    self._empty(self._pipe[0], fd, at, count)
+                    return count
+            except BaseException:
+                self._renew()
+                raise
         if self._buffer is None:
             self._buffer = memoryview(bytearray(self._buffer_bytes))
         count = body.readinto(self._buffer[:most])
@@ -48,7 +53,7 @@ class Pouring:
         return count
 
     def _empty(self, pipe: int, fd: int, at: int, count: int) -> None:
-        """Write what is in the pipe; the next answer begins with an empty one."""
+        """Write what is in the pipe."""
         stop = at + count
         try:
             while at < stop:
@@ -61,6 +66,11 @@ class Pouring:
                 write_at(fd, memoryview(data), at)
                 at += len(data)
             self.close()
+
+    def _renew(self) -> None:
+        """Begin with an empty pipe: what a failed call left in it is no part of what follows."""
+        self.close()
+        self._pipe = _pipe(self._pipe_bytes)
 
     def close(self) -> None:
         """Let go of the pipe; safe to call twice."""

@@ -9,6 +9,7 @@ the prefix hasher, and the journal, what lies in the part.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -189,6 +190,8 @@ class Receivers:
                     waited = time.monotonic() - asked
                     self._accept(body, at, stop)
                     at = self._receive(body, at, stop, pouring)
+                    if at == stop:
+                        self._check_end(body)
                 self._adapt(waited, time.monotonic() - asked)
                 if at < stop:
                     raise self._cut(at)
@@ -239,6 +242,18 @@ class Receivers:
             if at > entry:
                 self._journal(entry, at)
         return at
+
+    def _check_end(self, body: Body) -> None:
+        """An answer that does not say how long it is must not go on beyond what was asked for."""
+        more = 0
+        with contextlib.suppress(SourceFault):  # all bytes are here, however the answer ends
+            more = body.readinto(memoryview(bytearray(1)))
+        if more:
+            fault = self._source.provider.error(
+                ErrorCode.SIZE_MISMATCH, f"{self._source.path!r}: more came than was asked for"
+            )
+            fault.retries = 0
+            raise fault
 
     def _journal(self, start: int, stop: int) -> None:
         self._target.wrote(start, stop)

@@ -233,13 +233,13 @@ class Connection:
                 count = os.splice(self._sock.fileno(), pipe, most)
             except BlockingIOError:
                 self._await_bytes()
-                self.watch.waited(min(time.monotonic() - begin, 4 * TICK_S), 0)
+                self.watch.waited(_waiting(begin), 0)
                 continue
             except OSError as exc:
                 if exc.errno in _NO_SPLICE:
                     return None
                 raise self._broken(exc) from exc
-            self.watch.waited(time.monotonic() - begin, count)
+            self.watch.waited(_waiting(begin), count)
             return count
 
     def _await_bytes(self) -> None:
@@ -253,12 +253,11 @@ class Connection:
             try:
                 count = self._sock.recv_into(view)
             except TimeoutError:
-                # What goes far beyond the socket's timeout is time in which we were stopped.
-                self.watch.waited(min(time.monotonic() - begin, 4 * TICK_S), 0)
+                self.watch.waited(_waiting(begin), 0)
                 continue
             except OSError as exc:
                 raise self._broken(exc) from exc
-            self.watch.waited(time.monotonic() - begin, count if counts else 0)
+            self.watch.waited(_waiting(begin), count if counts else 0)
             return count
 
     def _broken(self, exc: OSError | None) -> WireFault:
@@ -269,6 +268,11 @@ class Connection:
     def close(self) -> None:
         """Close the socket."""
         self._sock.close()
+
+
+def _waiting(begin: float) -> float:
+    """Seconds of one wait; far more than a wait can last is time in which we were stopped."""
+    return min(time.monotonic() - begin, 4 * TICK_S)
 
 
 def parse_head(head: bytes) -> tuple[int, dict[str, str]]:

@@ -6,11 +6,15 @@ land, nothing of a wrong answer stays behind, and no secret is shown.
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import attrs
 import pytest
 from support.http_faults import BIG, FAST, both, cut_after, fails, lands, once, source_of
 from support.lying_server import Answer, LyingServer, Peer, Request, serve_ranges
 
 from wanrec.providers.base import TransferEvent
+from wanrec.providers.limits import MIB
 from wanrec.providers.testing import FetchHarness
 from wanrec.reconcile.errors import ErrorCode
 
@@ -127,6 +131,38 @@ def test_chunked_answer_of_another_size(
     """A body that is shorter or longer than declared is SIZE_MISMATCH."""
     server.on("/m/a.bin", _chunked(content + extra if extra else content[:-1]))
     assert fails(harness, server, content).code is ErrorCode.SIZE_MISMATCH
+
+
+def _goes_on(content: bytes, framing: str) -> Answer:
+    """The right bytes, and then more without end, of a length that was never said."""
+
+    def answer(request: Request, peer: Peer) -> bool:
+        if framing == "part":
+            start, stop = request.range(len(content)) or (0, len(content))
+            span = f"bytes {start}-{stop - 1}/{len(content)}"
+            peer.send_head("206 Partial Content", Content_Range=span)
+            peer.send(content[start:stop])
+        elif framing == "chunked":
+            peer.send_head("200 OK", Transfer_Encoding="chunked")
+            peer.send(f"{len(content):x}\r\n".encode() + content + b"\r\n")
+        else:
+            peer.send_head("200 OK")
+            peer.send(content)
+        while True:
+            peer.send(b"10000\r\n" + b"y" * 65536 + b"\r\n")
+
+    return answer
+
+
+@pytest.mark.parametrize("framing", ["part", "chunked", "bare"])
+def test_one_long_range_that_goes_on_is_refused(
+    tmp_path: Path, server: LyingServer, framing: str
+) -> None:
+    """A file that fits one range is read up to its size and not believed when more follows."""
+    server.on("/m/a.bin", _goes_on(BIG, framing))
+    harness = FetchHarness(tmp_path, limits=attrs.evolve(FAST, range_bytes=64 * MIB))
+    assert fails(harness, server, BIG).code is ErrorCode.SIZE_MISMATCH
+    assert len(server.asked("/m/a.bin")) == 1
 
 
 @both

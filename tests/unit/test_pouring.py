@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from wanrec.providers.base import Body
 from wanrec.providers.limits import Limits
 from wanrec.providers.pouring import Pouring
 from wanrec.providers.wire import Connection, Origin, Watch, WireFault
+from wanrec.reconcile.errors import ErrorCode
 
 CONTENT = os.urandom(300_000)
 WAYS = {"pipe": 1 << 16, "buffer": 0}
@@ -49,7 +52,7 @@ class SocketBody(Body):
 def poured(
     path: Path,
     limits: Limits,
-    send: Callable[[socket.socket], None],
+    send: Callable[[socket.socket], object],
     origin: Origin = PLAIN,
     flags: int = 0,
 ) -> tuple[int, int]:
@@ -113,3 +116,48 @@ def test_silent_peer_is_given_up(tmp_path: Path, pipe_bytes: int) -> None:
 
     with pytest.raises(WireFault, match="bytes in"):
         poured(tmp_path / "a", limits, stall)
+
+
+class FaultyBody(Body):
+    """The watchdog gives an answer up just when bytes of it have come."""
+
+    def readinto(self, buffer: memoryview) -> int:
+        """As the base class."""
+        raise AssertionError("there is a pipe")
+
+    def splice(self, pipe: int, most: int) -> int | None:
+        """As the base class."""
+        os.write(pipe, b"of the answer that broke")
+        raise WireFault(ErrorCode.STALLED, "too slow")
+
+    def close(self) -> None:
+        """As the base class."""
+
+
+def test_nothing_of_a_broken_answer_gets_into_the_next(tmp_path: Path) -> None:
+    """Bytes that a failed call left in the pipe are not taken for those of the next answer."""
+    ours, peers = socket.socketpair()
+    sender = threading.Thread(target=send_all, args=(peers,))
+    sender.start()
+    limits, total = Limits(), 0
+    with (tmp_path / "a").open("wb") as file, Pouring(limits) as pouring:
+        with pytest.raises(WireFault):
+            pouring.pour(FaultyBody(), file.fileno(), 0, pouring.most)
+        with SocketBody(ours, PLAIN, limits) as body:
+            while count := pouring.pour(body, file.fileno(), total, pouring.most):
+                total += count
+            assert body.spliced == len(CONTENT)
+    sender.join()
+    assert (tmp_path / "a").read_bytes() == CONTENT
+
+
+@ways
+def test_a_program_that_was_stopped_is_not_a_slow_source(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pipe_bytes: int
+) -> None:
+    """After Ctrl-Z and `fg` the time in between is not held against the source."""
+    clock = itertools.count(0, 3600)
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+    limits = Limits(pipe_bytes=pipe_bytes)
+    total, _ = poured(tmp_path / "a", limits, lambda peer: (peer.sendall(b"few"), peer.close()))
+    assert total == 3
