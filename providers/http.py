@@ -121,8 +121,11 @@ class HttpProvider(Provider):
             origin = next_origin
         raise self._refused(path, f"more than {self.context.limits.max_redirects} redirects")
 
+    def _may_ask(self, origin: Origin) -> bool:
+        return origin.scheme == "https" or self.context.allow_http or is_loopback(origin.host)
+
     def _vet_scheme(self, origin: Origin, path: str) -> None:
-        if origin.scheme == "http" and not (self.context.allow_http or is_loopback(origin.host)):
+        if not self._may_ask(origin):
             error = self.error(
                 ErrorCode.POLICY_DENIED,
                 f"plain http:// is refused for {path!r}" if path else "plain http:// is refused",
@@ -134,8 +137,8 @@ class HttpProvider(Provider):
     def _vet_redirect(self, origin: Origin, target: Origin, path: str) -> None:
         if origin.scheme == "https" and target.scheme != "https":
             raise self._refused(path, "a redirect from https to http")
-        if target != origin:
-            self._vet_scheme(target, path)
+        if target != origin and not self._may_ask(target):
+            raise self._refused(path, "a redirect to plain http://")
 
     def _refused(self, path: str, what: str) -> SourceFault:
         error = self.error(ErrorCode.SOURCE_UNAVAILABLE, f"refused for {path!r}: {what}")

@@ -75,12 +75,14 @@ def test_credentials_do_not_cross_to_another_port(
         "//",
         "",
         "http://user:p@x/",
+        "http://169.254.169.254/latest/meta-data",
+        "http://192.0.2.1/a.bin",
     ],
 )
-def test_redirect_to_what_is_no_web_address(
+def test_redirect_where_no_file_may_come_from(
     harness: FetchHarness, server: LyingServer, place: str
 ) -> None:
-    """A redirect elsewhere than http or https is SOURCE_UNAVAILABLE at once."""
+    """A redirect where no file may come from is SOURCE_UNAVAILABLE at once, the source's fault."""
     server.on("/m/a.bin", _redirect(place))
     assert fails(harness, server, SMALL).code is ErrorCode.SOURCE_UNAVAILABLE
     assert len(server.asked("/m/a.bin")) <= FAST.max_redirects + 1
