@@ -132,6 +132,14 @@ class SourceFault(WanrecError):
     restart: bool = False
     reached: int | None = None
 
+    def twin(self) -> SourceFault:
+        """The same fault for another file: whoever catches one writes into it whose it is."""
+        twin = SourceFault(
+            self.code, self.summary, detail=self.detail, source=self.source, hint=self.hint
+        )
+        twin.retry_after, twin.retries, twin.restart = self.retry_after, self.retries, self.restart
+        return twin
+
 
 class Session:
     """What the providers of one run share: the stop event, and pools by name."""

@@ -11,6 +11,7 @@ import hashlib
 import os
 import threading
 import time
+from collections.abc import Iterable
 
 from wanrec.reconcile.part_digests import PART_BYTES, PartDigests, PartHasher
 
@@ -63,6 +64,7 @@ class PrefixHasher:
         self._parts = parts
         self._parts_below = parts_below
         self._began = time.monotonic()
+        self._held = 0  # bytes that were there before: they say nothing about the source
         self._fd = fd
         self._digest = hashlib.sha256()
         self._changed = threading.Condition()
@@ -77,6 +79,13 @@ class PrefixHasher:
         """Start the hash thread."""
         self._thread.start()
         return self
+
+    def held(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Tell, before anything else arrives, what an earlier attempt left in the file."""
+        there = list(ranges)
+        self._held = next((stop for start, stop in there if start == 0), 0)
+        for start, stop in there:
+            self.wrote(start, stop)
 
     def wrote(self, start: int, stop: int) -> None:
         """Tell that the bytes from start up to stop are in the file now."""
@@ -150,7 +159,7 @@ class PrefixHasher:
     def _digest_parts(self, chunk: memoryview, done: int) -> None:
         assert self._parts is not None
         self._parts.update(chunk)
-        took = time.monotonic() - self._began
-        fast = self._parts_below is not None and done > took * self._parts_below
-        if fast and done >= PART_BYTES:
+        took, came = time.monotonic() - self._began, done - self._held
+        fast = self._parts_below is not None and came > took * self._parts_below
+        if fast and came >= PART_BYTES:
             self._parts = None

@@ -64,13 +64,13 @@ class _Commits:
         with self._lock:
             until, fault = self._failed.get(name, (0.0, None))
             if fault is not None and time.monotonic() < until:
-                raise fault.with_traceback(None)
+                raise fault.twin()
             if name not in self._known:
                 try:
                     self._known[name] = ask()
                 except SourceFault as fault:
                     if fault.code is not ErrorCode.INTERRUPTED:
-                        self._failed[name] = time.monotonic() + forget_s, fault
+                        self._failed[name] = time.monotonic() + forget_s, fault.twin()
                     raise
             return self._known[name]
 
@@ -210,7 +210,8 @@ class HubProvider(HttpProvider):
         said = response.headers.get("x-error-code", "")
         if response.status in (401, 403):
             what = "is gated" if said == "GatedRepo" else "is private, gated, or not there"
-            return self._auth_fault(f"{path!r}: the repository {what} (HTTP {response.status})")
+            subject = f"{path!r}: " if path else ""
+            return self._auth_fault(f"{subject}the repository {what} (HTTP {response.status})")
         fault = super()._status_error(response, path)
         if response.status == 404 and said in ("RepoNotFound", "RevisionNotFound"):
             missing = "repository" if said == "RepoNotFound" else "revision"

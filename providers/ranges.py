@@ -202,8 +202,7 @@ class RangeTransfer:
         _reserve(resumable.part.fd, size)
         prefix = self._hasher(resumable.part.fd, size)
         try:
-            for start, stop in resumable.done:
-                prefix.wrote(start, stop)
+            prefix.held(resumable.done)
             receivers = Receivers(
                 self._source,
                 resumable,

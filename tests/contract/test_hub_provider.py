@@ -207,16 +207,32 @@ def test_a_busy_hub_is_asked_again(hub: HubServer, tmp_path: Path, status: int) 
 
 
 def test_a_dead_hub_is_not_hammered(hub: HubServer, tmp_path: Path) -> None:
-    """A revision that could not be resolved is not asked for again for every file."""
+    """A revision that could not be resolved is not asked for again for every file.
+
+    Each file has an error of its own, with its own address.
+    """
     hub.push(REPO, {f"{number}.txt": b"a" for number in range(5)})
     hub.fail("/revision/", 503)
+    errors = []
     with _harness(tmp_path / "root") as harness:
         for number in range(5):
             with pytest.raises(WanrecError) as caught:
                 source = (f"hf://{REPO}", _context(hub, tmp_path))
                 harness.fetch(f"{number}.txt", b"a", source)
-            assert caught.value.code is ErrorCode.SOURCE_UNAVAILABLE
+            errors.append(caught.value)
+    assert {error.code for error in errors} == {ErrorCode.SOURCE_UNAVAILABLE}
+    assert [error.address for error in errors] == [f"m@1::{number}.txt" for number in range(5)]
     assert hub.count("/revision/") == 3
+
+
+def test_a_gated_branch_is_told_in_whole_words(hub: HubServer, tmp_path: Path) -> None:
+    """Without access a branch cannot be resolved: the error is about the repository, no file."""
+    hub.push(REPO, {"a.txt": b"a"})
+    hub.gated.add(REPO)
+    context = _context(hub, tmp_path)
+    with _provider(f"hf://{REPO}", context) as provider, pytest.raises(WanrecError) as caught:
+        provider.locate("a.txt")
+    assert caught.value.summary == "the repository is gated (HTTP 403)"
 
 
 @pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.recorded_root import recorded, written
 
+from wanrec.providers.hashing import PrefixHasher
 from wanrec.reconcile import part_digests
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.drift import run_drift
@@ -158,3 +159,14 @@ def test_chunks_do_not_matter(lengths: list[int]) -> None:
         at += length
     cut.update(data[min(at, SIZE) :])
     assert cut.finish("a") == whole.finish("a")
+
+
+def test_what_an_earlier_attempt_left_does_not_count_as_fast(tmp_path: Path) -> None:
+    """Bytes that lie here already are hashed at once: parts of a resumed fetch are kept."""
+    content = bytes(40 << 20)
+    (tmp_path / "a").write_bytes(content)
+    with (tmp_path / "a").open("rb") as file:
+        digests = hasher(len(content))
+        prefix = PrefixHasher(file.fileno(), digests, parts_below=1).start()
+        prefix.held([(0, len(content))])
+        assert prefix.parts(prefix.finish()) is not None
