@@ -317,8 +317,13 @@ def _faults(text: _Text) -> list[Fault]:
 
 
 def _lock_hint(faults: Iterable[Fault]) -> str:
-    """A lock file is not repaired by hand."""
-    locks = sorted({fault.file for fault in faults if fault.file.endswith(LOCK_SUFFIX)})
+    """A lock file is not repaired by hand; one of a later wanrec is not written again either."""
+    told = [fault for fault in faults if fault.file.endswith(LOCK_SUFFIX)]
+    if any(fault.code is ErrorCode.SCHEMA_VERSION_MISMATCH for fault in told):
+        from wanrec.reconcile.lockfile_parse import NEWER_HINT
+
+        return NEWER_HINT
+    locks = sorted({fault.file for fault in told})
     specs = " ".join(f"{name.removesuffix(LOCK_SUFFIX)}.toml" for name in locks)
     return f"write it again: wanrec lock {specs}" if specs else ""
 

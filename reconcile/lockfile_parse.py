@@ -30,7 +30,9 @@ from wanrec.reconcile.manifest_text import read_toml
 from wanrec.reconcile.names import check_model_id, check_path, find_collisions
 from wanrec.reconcile.toml_lines import KeyPath
 
-__all__ = ["ReadLock", "parse_lock", "read_lock"]
+__all__ = ["NEWER_HINT", "ReadLock", "parse_lock", "read_lock"]
+
+NEWER_HINT = "upgrade wanrec: pip install -U wanrec"
 
 _is_sha256 = re.compile(r"[0-9a-f]{64}").fullmatch
 _REQUIRED_KEYS = frozenset(("path", "size", "sha256"))
@@ -120,7 +122,10 @@ def _check_version(raw: Mapping[str, Any], findings: Findings) -> None:
         return
     message = f"lock version {show_value(version)}; this wanrec reads {LOCK_SCHEMA_VERSION}"
     findings.add(("schema_version",), message, ErrorCode.SCHEMA_VERSION_MISMATCH)
-    findings.close()
+    try:
+        findings.close()
+    except FaultGroup as group:
+        raise FaultGroup(group.faults, hint=NEWER_HINT) from None
 
 
 def _read_model(findings: Findings, at: KeyPath, block: Any) -> LockedModel:

@@ -1,8 +1,9 @@
 """The sha256 of every wanted file: stated by somebody, else found out, and never two of them.
 
-What a listing states costs nothing. Else local copies are read, all of them, and compared with the
-git blob id where a Hub lists one; else every remote source is asked about the file; else one is
-read, if the file is small or that was asked for. Disagreements are gathered and shown together.
+What a listing states costs nothing. Else every source is asked: local copies are read and compared
+with the git blob id where a Hub lists one, buckets state what they keep, small files of a Hub are
+fetched where there is no copy. Only when none of them tells is one remote file read, if it is small
+or that was asked for. Disagreements are gathered and shown together.
 """
 
 from __future__ import annotations
@@ -119,18 +120,27 @@ class _Finder:
         old = self._known.get((pin.variant, pin.path))
         if old and old.etag and old.etag == pin.entry.etag and old.size == pin.entry.size:
             return [(old.sha256, "the lock file")]
-        local = [(listing, entry) for listing, entry in pin.held if listing.local]
-        if local:
-            return [(self._of_local(pin, *held), held[0].provider.name) for held in local]
-        told: list[_Told] = []
-        for listing, entry in pin.held:
-            located = self._desk.stated(listing, entry)
-            if located is not None and located.sha256:
-                told.append((located.sha256, listing.provider.name))
+        told = [(digest, name) for digest, name in self._told(pin) if digest is not None]
         if told or (pin.entry.size > SMALL and not self._fetch):
             return told
         listing, entry = pin.held[0]
         return [(self._desk.digest(listing, entry), listing.provider.name)]
+
+    def _told(self, pin: Pin) -> Iterator[tuple[str | None, str]]:
+        """What every source says that need not be fetched at length; None: it says nothing."""
+        read = any(listing.local for listing, _ in pin.held)
+        for listing, entry in pin.held:
+            if listing.local:
+                digest: str | None = self._of_local(pin, listing, entry)
+            elif is_git_blob(entry):
+                # What has been read was compared with every blob id: one reading is enough.
+                ask = not read and entry.size <= SMALL
+                digest = self._desk.digest(listing, entry) if ask else None
+                read = read or ask
+            else:
+                located = self._desk.stated(listing, entry)
+                digest = located.sha256 if located else None
+            yield digest, listing.provider.name
 
     def _of_local(self, pin: Pin, listing: Listing, entry: CatalogueEntry) -> str:
         blobs = _blob_ids(pin)

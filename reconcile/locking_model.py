@@ -20,6 +20,7 @@ from wanrec.reconcile.locking_digests import Pin, pinned
 from wanrec.reconcile.locking_sources import SMALL, Desk
 from wanrec.reconcile.manifest_models import ModelDecl, allowed_by_patterns
 from wanrec.reconcile.model import FileSpec
+from wanrec.reconcile.render_words import plural
 
 __all__ = ["is_unchanged", "needs_sources", "pin_model"]
 
@@ -187,9 +188,9 @@ class _Pinning:
         if not pins:
             return
         total = sum(pin.entry.size for pin in pins)
+        what = plural(len(pins), "large file")
         error = self._error(
-            ErrorCode.LOCK_MISSING,
-            f"no source states the sha256 of {len(pins)} large files: {total} bytes to read",
+            ErrorCode.LOCK_MISSING, f"no source states the sha256 of {what}: {total} bytes to read"
         )
         error.detail = "\n".join(f"{pin.path}  {pin.entry.size} bytes" for pin in pins)
         error.hint = "wanrec lock --fetch reads and hashes them; or list a source that states it"

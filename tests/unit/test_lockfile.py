@@ -16,7 +16,7 @@ from wanrec.reconcile.lockfile import (
     lock_path,
     pin_source,
 )
-from wanrec.reconcile.lockfile_parse import parse_lock, read_lock
+from wanrec.reconcile.lockfile_parse import NEWER_HINT, parse_lock, read_lock
 from wanrec.reconcile.manifest import ModelDecl, parse_manifest
 
 DIGEST = "0123456789abcdef" * 4
@@ -56,7 +56,9 @@ def faults(data: bytes) -> list[tuple[str, ErrorCode]]:
     """What parse_lock has to say against a file."""
     with pytest.raises(FaultGroup) as caught:
         parse_lock(data, NAME)
-    assert caught.value.hint in ("", "write it again: wanrec lock specs/a.toml")
+    again = "write it again: wanrec lock specs/a.toml"
+    newer = caught.value.code is ErrorCode.SCHEMA_VERSION_MISMATCH
+    assert caught.value.hint in ("", NEWER_HINT if newer else again)
     return [(str(fault), fault.code) for fault in caught.value.faults]
 
 

@@ -338,11 +338,13 @@ def test_selection_before_the_first_lock(wanrec: Program) -> None:
 
 
 def test_a_newer_lock_is_left_alone(wanrec: Program) -> None:
-    """A lock file of a later wanrec is refused, and not overwritten."""
+    """A lock file of a later wanrec is refused, and not overwritten; no lock run is advised."""
     spec(wanrec, {"a@1": {"sources": [mirror(wanrec, "a", {"x": b"x"})]}})
     path = wanrec.write("specs/m.lock.toml", "schema_version = 2\n")
-    refused = wanrec.run("lock")
-    assert refused.exit == 3 and "SCHEMA_VERSION_MISMATCH" in refused.stderr
+    for command in ("lock", "plan", "validate"):
+        refused = wanrec.run(command)
+        assert refused.exit == 3 and "SCHEMA_VERSION_MISMATCH" in refused.stderr
+        assert "help:   upgrade wanrec" in refused.stderr
     assert path.read_text() == "schema_version = 2\n"
 
 

@@ -191,6 +191,22 @@ def test_s3_states_digests(wanrec: Program, seaweed: Seaweed) -> None:
     online.ok("lock", "--check")
 
 
+def test_a_bucket_and_another_source(wanrec: Program, seaweed: Seaweed, hub: HubServer) -> None:
+    """A bucket's own checksum is held against a local copy, and against a small file of the Hub."""
+    bucket = seaweed.bucket({f"m/{path}": data for path, data in REPO.items()})
+    wanrec.write("mirror/m/config.json", b'{"a": 7}')
+    online = Connected(wanrec, hub, seaweed.environ)
+    for other in ("local://../mirror/m", SOURCE):
+        online.spec(other, f"s3://{bucket}/m")
+        seaweed.put(bucket, {"m/config.json": b'{"a": 9}'})
+        refused = online.run("lock")
+        assert refused.exit == 4 and "config.json: sha256" in refused.stderr
+        assert sha(b'{"a": 9}') in refused.stderr
+        assert not (wanrec.project / "specs/m.lock.toml").exists()
+    seaweed.put(bucket, {"m/config.json": REPO["config.json"]})
+    online.ok("lock")
+
+
 def test_a_bucket_that_moves_on(wanrec: Program, seaweed: Seaweed) -> None:
     """A spec that only names a bucket applies; a put shows in --check alone until --upgrade."""
     bucket = seaweed.bucket({f"m/{path}": data for path, data in REPO.items()})
