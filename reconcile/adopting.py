@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,9 +46,9 @@ class AdoptRequest:
         folder: where to look.
         select: which models.
         link: how files are brought in.
-        dry_run: look only.
+        dry_run: look only; with `plan_only`, the plan is made as if the files had come in.
         keep_going: pass over what cannot be looked at; else it is an error, and nothing is written.
-        copies: see `find_content`.
+        copies: see `find_content`; when given, content that is not needed is looked for, too.
         plan_only: bring files in and make the plan, but do not apply it.
         announce: told what was found, before anything is written.
         warn, progress, stop: as for `find_content`.
@@ -112,8 +112,9 @@ def adopt(bench: Workbench, request: AdoptRequest) -> Adopted:
     plan = bench.plan(request.select, PlanRequest(ensure=frozenset(chosen)))
     search = Search(bench, request)
     fetches = [a for a in plan.actions if a.via is Via.FETCH and a.sha256 and a.size is not None]
-    found = search.found({a.sha256: a.size for a in fetches if a.bytes_to_fetch})  # type: ignore[misc]
+    found = search.found(_wanted(fetches, None if request.copies is None else chosen.values()))
     whole = _whole(plan, chosen, desired, found)
+    waiting = {a.key for a in fetches if a.size and not a.bytes_to_fetch}  # an earlier run's
     partly = request.link is not Link.MOVE  # a part of a model is never taken from elsewhere
     useful = {
         a.sha256 for a in fetches if a.key in whole or (partly and _is_required(chosen.get(a.key)))
@@ -124,8 +125,11 @@ def adopt(bench: Workbench, request: AdoptRequest) -> Adopted:
         models=tuple(sorted(whole)),
     )
     request.announce(outcome)
-    if request.dry_run or not outcome.matches:
+    if not (outcome.matches or waiting & whole) or (request.dry_run and not request.plan_only):
         return outcome
+    if request.dry_run:
+        made = _plan(bench, [chosen[key] for key in sorted(whole)]) if whole else None
+        return attrs.evolve(outcome, plan=made and _foreseen(made, found))
     if request.link is Link.MOVE:
         _inspect(outcome.matches, chosen)
     left = search.stage({match.sha256: found[match.sha256] for match in outcome.matches})
@@ -153,6 +157,30 @@ def _check_folder(bench: Workbench, request: AdoptRequest) -> None:
             where=str(folder),
             hint="leave --link out",
         )
+
+
+def _wanted(fetches: Iterable[Action], also: Iterable[DesiredModel] | None) -> dict[str, int]:
+    """sha256 → size of what has to come from somewhere, and of all files of some models."""
+    wanted = {
+        a.sha256: a.size for a in fetches if a.bytes_to_fetch and a.sha256 and a.size is not None
+    }
+    for model in also or ():
+        wanted |= {f.sha256: f.size for f in model.files if f.sha256 and f.size is not None}
+    return wanted
+
+
+def _foreseen(plan: Plan, found: Container[str]) -> Plan:
+    """The plan of the moment when what was found has been brought in."""
+    actions = tuple(
+        attrs.evolve(action, bytes_to_fetch=0)
+        if action.via is Via.FETCH and action.sha256 in found
+        else action
+        for action in plan.actions
+    )
+    left = sum(action.bytes_to_fetch for action in actions)
+    return attrs.evolve(
+        plan, actions=actions, summary=attrs.evolve(plan.summary, bytes_to_fetch=left)
+    )
 
 
 def _whole(

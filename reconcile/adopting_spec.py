@@ -17,6 +17,7 @@ import attrs
 
 from wanrec.providers.base import ProviderContext
 from wanrec.reconcile.adopting_scan import Obstacle, refusal, scan
+from wanrec.reconcile.disk import Root
 from wanrec.reconcile.engine_files import write_output
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.lockfile import (
@@ -62,15 +63,16 @@ def write_spec_of(
         warn: told what is passed over; None: such things are errors.
 
     Raises:
-        WanrecError: INVALID_CONFIG for a folder that is none, a name that is taken or no ``.toml``;
-            NOT_FOUND_AT_SOURCE when nothing is left; UNSAFE_PATH, PERMISSION_DENIED and others for
-            what cannot be looked at; disk errors.
+        WanrecError: INVALID_CONFIG for a folder that is none, a name that is taken or no ``.toml``,
+            and of the root; NOT_FOUND_AT_SOURCE when nothing is left; UNSAFE_PATH,
+            PERMISSION_DENIED and others for what cannot be looked at; disk errors.
     """
     if not folder.is_dir():
         raise WanrecError(ErrorCode.INVALID_CONFIG, f"{folder}: no such folder", where=str(folder))
     if spec.suffix != ".toml" or spec.exists():
         what = "is there already" if spec.exists() else "must end in .toml"
         raise WanrecError(ErrorCode.INVALID_CONFIG, f"{spec} {what}", where=str(spec))
+    Root.open(bench.root).close()  # else the spec would be in the way of the next try
     _look_around(folder, warn)
     parts = _cache_parts(folder) or [_plain_part(folder, spec)]
     text = _spec_text(parts)

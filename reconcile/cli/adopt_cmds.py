@@ -62,9 +62,10 @@ def adopt(
     from wanrec.reconcile.adopting_take import Link
     from wanrec.reconcile.cli.apply_cmds import exit_of
     from wanrec.reconcile.cli.lock_cmds import ByteCounter
-    from wanrec.reconcile.cli.sinks import Warnings
+    from wanrec.reconcile.cli.sinks import Warnings, tell_result
     from wanrec.reconcile.desired import SelectArgs
 
+    engine = session.engine()
     if link in _MEANS:
         session.say(f"Note: {_MEANS[link]}.", "warning")
     warn = _warner(session)
@@ -74,7 +75,7 @@ def adopt(
         if dry_run:
             raise click.UsageError("--dry-run writes nothing, and --write-spec does")
         passed = warn if keep_going else None
-        session.say(write_spec_of(session.engine(), Path(folder), Path(write_spec), passed))
+        session.say(write_spec_of(engine, Path(folder), Path(write_spec), passed))
         options["words"] = (*options["words"], write_spec)
 
     def announce(found: Adopted) -> None:
@@ -95,16 +96,13 @@ def adopt(
     )
     session.graceful = True
     try:
-        done = adopt_files(session.engine(), request)
+        done = adopt_files(engine, request)
     finally:
         session.graceful = False
     if fmt == "json":
         session.write(_as_json(done, dry_run))
     elif done.result is not None:
-        from wanrec.reconcile.render_apply import apply_text, failures_text
-
-        session.write(apply_text(done.result, session.color))
-        session.say(failures_text(done.result), "error")
+        tell_result(session, done.result)
     return int(ExitCode.OK) if done.result is None else exit_of(done.result)
 
 

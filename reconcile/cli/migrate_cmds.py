@@ -113,9 +113,8 @@ def analyze(session: Session, /, folder: str, fmt: str, **options: Any) -> None:
     if table:
         session.write(columns(("FOLDER", "MODEL", "BY HASH", "BY NAME"), table))
     lines = [f"  ?  {address}  not found" for address in sorted(found.missing)]
-    lines.append(
-        f"{plural(len(found.models), 'model')} can be whole, {len(found.missing)} files missing."
-    )
+    missing = plural(len(found.missing), "file")
+    lines.append(f"{plural(len(found.models), 'model')} can be whole, {missing} missing.")
     session.write("".join(f"{line}\n" for line in lines))
 
 
@@ -123,21 +122,31 @@ def analyze(session: Session, /, folder: str, fmt: str, **options: Any) -> None:
 @click.argument("folder", metavar="DIR")
 @select_options
 @_brings
-@click.option("--out", metavar="FILE", required=True, help="Save the plan, for `apply FILE`.")
+@click.option("--out", metavar="FILE", help="Bring files in and save the plan, for `apply FILE`.")
 @global_options
 @click.pass_obj
 def plan(
-    session: Session, /, folder: str, out: str, link: str, keep_going: bool, **options: Any
+    session: Session, /, folder: str, out: str | None, link: str, keep_going: bool, **options: Any
 ) -> int:
-    """Copy what was found into the stage, and save an ordinary plan that puts it in place."""
+    """Show the ordinary plan that puts in place what was found; without --out write nothing.
+
+    With --out what was found is copied into the stage, and the plan is saved.
+    """
     from wanrec.reconcile.render import PlanFormat, render_plan
 
     engine = session.engine()
-    done = _run(session, engine, folder, options, plan_only=True, link=link, keep_going=keep_going)
+    how = {"dry_run": out is None, "link": link, "keep_going": keep_going}
+    done = _run(session, engine, folder, options, plan_only=True, **how)
+    if done.plan is None and not done.missing:
+        session.say("Nothing to bring in: every model is there.")
+        return int(ExitCode.OK)
     if done.plan is None:
         session.say("No model can be whole; nothing was planned.", "warning")
         return int(ExitCode.DIFFERS)
     session.write(render_plan(done.plan, PlanFormat.TEXT, session.color))
+    if out is None:
+        session.say(f"Nothing was written. To bring this in: wanrec migrate execute {folder}")
+        return int(ExitCode.OK)
     engine.save_plan(done.plan, Path(out))
     session.say(f"Saved the plan. To carry out exactly this: wanrec apply {out}")
     return int(ExitCode.OK)
@@ -152,12 +161,11 @@ def plan(
 def execute(session: Session, /, folder: str, link: str, keep_going: bool, **options: Any) -> int:
     """Bring the models in; the legacy tree stays as it is until you remove it."""
     from wanrec.reconcile.cli.apply_cmds import exit_of
-    from wanrec.reconcile.render_apply import apply_text, failures_text
+    from wanrec.reconcile.cli.sinks import tell_result
 
     done = _run(session, session.engine(), folder, options, link=link, keep_going=keep_going)
     if done.result is None:
         session.say("Nothing to bring in: see wanrec migrate analyze.", "warning")
         return int(ExitCode.OK)
-    session.write(apply_text(done.result, session.color))
-    session.say(failures_text(done.result), "error")
+    tell_result(session, done.result)
     return exit_of(done.result)

@@ -21,7 +21,7 @@ from wanrec.reconcile.version import __version__
 if TYPE_CHECKING:
     from wanrec.reconcile.actions import ApplyResult, Plan
 
-__all__ = ["Sinks", "open_sinks"]
+__all__ = ["Sinks", "Warnings", "open_sinks", "tell_result"]
 
 EVENTS_FORMAT_VERSION = 1
 
@@ -124,7 +124,7 @@ class Sinks:
 
     def finished(self, result: ApplyResult) -> None:
         """The apply ended: the frozen line for people, the summary for programs."""
-        from wanrec.reconcile.render_apply import apply_json, closing_text, failures_text
+        from wanrec.reconcile.render_apply import apply_json
 
         if self._machine:
             self._tell(EventKind.SUMMARY, **json.loads(apply_json(result)))
@@ -133,11 +133,7 @@ class Sinks:
         nothing_to_do = not self._plan and not result.done and not result.failures
         if nothing_to_do and not result.already_applied and not result.records_changed:
             return  # the plan has said "No changes."
-        failures = failures_text(result, self._session.color)
-        if failures:
-            level = "error" if any(not f.optional for f in result.failures) else "warning"
-            self._session.say("\n" + failures, level)
-        self._session.write("\n" + closing_text(result, self._session.color))
+        tell_result(self._session, result, "\n")
 
     @contextmanager
     def live(self) -> Iterator[None]:
@@ -153,6 +149,17 @@ class Sinks:
                 yield
             finally:
                 self._listeners.remove(progress)
+
+
+def tell_result(session: Session, result: ApplyResult, before: str = "") -> None:
+    """Failures and warnings on stderr, the frozen line on stdout; `before` precedes each."""
+    from wanrec.reconcile.render_apply import closing_text, failures_text
+
+    failures = failures_text(result, session.color)
+    if failures:
+        level = "error" if any(not f.optional for f in result.failures) else "warning"
+        session.say(before + failures, level)
+    session.write(before + closing_text(result, session.color))
 
 
 @contextmanager

@@ -294,3 +294,15 @@ def test_write_spec(wanrec: Program, tmp_path: Path, make: object) -> None:
     assert expected in spec
     refused = wanrec.run("adopt", str(outside), "--write-spec", "specs/found.toml")
     assert refused.exit == 3 and "is there already" in refused.stderr
+
+
+def test_write_spec_without_a_root(wanrec: Program, tmp_path: Path) -> None:
+    """Where adopting is bound to fail no spec is written, so that the next try finds no other."""
+    outside = shuffled(tmp_path / "outside")
+    command = ("adopt", str(outside), "--write-spec", "specs/found.toml", "--root", "later")
+    refused = wanrec.run(*command)
+    assert refused.exit == 3 and "INVALID_CONFIG" in refused.stderr
+    assert not list((wanrec.project / "specs").glob("*"))
+    (wanrec.project / "later").mkdir()
+    done = wanrec.ok(*command)
+    assert "Apply complete!" in done.stdout and done.stderr.count("\n") == 1

@@ -47,6 +47,25 @@ def test_plan_then_apply(wanrec: Program, legacy: Path) -> None:
     assert wanrec.ok("plan").stdout.startswith("No changes.")
 
 
+def test_plan_alone_writes_nothing(wanrec: Program, legacy: Path) -> None:
+    """Without --out the plan is shown as it will be, and the root stays empty."""
+    shown = wanrec.ok("migrate", "plan", str(legacy)).stdout
+    assert not list(wanrec.root.iterdir())
+    assert shown == wanrec.ok("migrate", "plan", str(legacy), "--out", "m.plan").stdout
+
+
+def test_planning_is_no_dead_end(wanrec: Program, legacy: Path) -> None:
+    """What a plan has staged can be analysed, planned again and executed; then all is there."""
+    first = wanrec.ok("migrate", "plan", str(legacy), "--out", "m.plan").stdout
+    found = wanrec.ok("migrate", "analyze", str(legacy), "--format", "json").json()
+    assert {row["folder"]: row["by_hash_percent"] for row in found["folders"]}["Wan-m"] == 100
+    assert wanrec.ok("migrate", "plan", str(legacy), "--out", "n.plan").stdout == first
+    done = wanrec.ok("migrate", "execute", str(legacy))
+    assert "Apply complete! 2 created" in done.stdout and done.stderr == ""
+    assert wanrec.ok("plan").stdout.startswith("No changes.")
+    assert "every model is there" in wanrec.ok("migrate", "plan", str(legacy)).stderr
+
+
 def test_execute(wanrec: Program, legacy: Path) -> None:
     """The models are there, the legacy tree is untouched, and a second run has nothing to do."""
     before = {path: path.read_bytes() for path in legacy.rglob("*") if path.is_file()}
