@@ -147,7 +147,7 @@ def _block(model: Model) -> Iterator[str]:
     yield "]"
     if not model.listed:
         yield f"allow_patterns = {_toml(model.take)}"
-    if model.leave and not model.listed:
+    if model.leave:
         yield f"ignore_patterns = {_toml(model.leave)}"
     yield ""
     if model.listed:
@@ -241,6 +241,7 @@ _TRIO = (
         repo="Wan-AI/Wan2.2-T2V-A14B-Diffusers",
         commit="5be7df9619b54f4e2667b2755bc6a756675b5cd7",
         take=_DIFFUSERS_FILES,
+        leave=_STRAYS,
         facts={
             "description": "Text to video, 27B parameters in two experts, 14B active",
             "marks": ["video", "t2v", "gpu80"],
@@ -263,6 +264,7 @@ _TRIO = (
         repo="Wan-AI/Wan2.2-I2V-A14B-Diffusers",
         commit="596658fd9ca6b7b71d5057529bbf319ecbc61d74",
         take=_DIFFUSERS_FILES,
+        leave=_STRAYS,
         facts={
             "description": "Image to video, 27B parameters in two experts, 14B active",
             "marks": ["video", "i2v", "gpu80"],
@@ -281,6 +283,7 @@ _TRIO = (
         repo="Wan-AI/Wan2.2-TI2V-5B-Diffusers",
         commit="b8fff7315c768468a5333511427288870b2e9635",
         take=_DIFFUSERS_FILES,
+        leave=_STRAYS,
         facts={
             "description": "Text and image to video, one dense 5B transformer, 720p at 24 fps",
             "marks": ["video", "ti2v", "gpu24"],
@@ -313,7 +316,7 @@ _NATIVE = (
         },
         notes=(
             "The commit of this repository is unknown: the hashes alone say what is wanted.",
-            "Upstream really ships a nohup.out; it is not listed.",
+            "Upstream really ships a nohup.out; it is ignored.",
         ),
     ),
     Model(
@@ -441,6 +444,7 @@ _COMFY_SET = (
         fps=16,
         frames=81,
         precision="fp8_e4m3fn",
+        notes=("The fp16 pair is not here: no public source states its sha256.",),
     ),
     _comfy(
         "comfy-ti2v-5B@2.2.0",

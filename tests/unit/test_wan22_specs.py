@@ -13,6 +13,7 @@ from wanrec.reconcile.collect import collect
 from wanrec.reconcile.desired import build
 from wanrec.reconcile.lockfile_parse import parse_lock
 from wanrec.reconcile.manifest import parse_manifest
+from wanrec.reconcile.manifest_models import allowed_by_patterns
 
 # What the facts say sharing saves; files whose size or digest nobody states count as unique.
 DIFFUSERS_TRIO_SAVED = 23_274_207_770
@@ -70,6 +71,15 @@ def test_pickles_are_let_in_by_name(checkout: Path, name: str) -> None:
     assert bool(pickles) == (name == "wan22-native")
     assert not any(model.policy.allow_pickle for model in models)
     assert not any(file.path.startswith(("nohup", "assets/", ".git")) for file in files)
+
+
+@pytest.mark.parametrize("name", ["wan22", "wan22-native"])
+def test_strays_are_ignored_by_pattern(checkout: Path, name: str) -> None:
+    """What upstream ships by mistake stays out even where somebody drops the list of files."""
+    spec = (checkout / f"specs/{name}.toml").read_bytes()
+    for decl in parse_manifest(spec, name).models:
+        for stray in ("nohup.out", "assets/logo.png", "README.md"):
+            assert not allowed_by_patterns(stray, ("*",), decl.ignore_patterns), decl.id
 
 
 @pytest.mark.parametrize(
