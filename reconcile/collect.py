@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from wanrec.reconcile.manifest import DefaultsFile, Manifest
     from wanrec.reconcile.model import SpecSource
 
-__all__ = ["Collection", "collect", "digests", "load", "read_file"]
+__all__ = ["Collection", "SpecFaults", "collect", "digests", "load", "read_file"]
 
 Read = Callable[[Path], bytes]
 Recall = Callable[[str, str], "Expanded | None"]
@@ -66,6 +67,14 @@ class Collection:
     recalled: Mapping[str, Expanded] = attrs.field(factory=dict)
     keys: Mapping[str, str] = attrs.field(factory=dict)
     size: int = 0
+
+
+class SpecFaults(FaultGroup):
+    """The faults that stopped a run; `rest` is what could be read of the specs it concerns."""
+
+    def __init__(self, faults: Sequence[Fault], rest: Collection) -> None:
+        super().__init__(faults, hint=_lock_hint(faults))
+        self.rest = rest
 
 
 def collect(
@@ -116,7 +125,7 @@ def load(
         recall: asked for each spec that could be read, before it is parsed.
 
     Raises:
-        FaultGroup: every fault of the specs that concern the run.
+        SpecFaults: every fault of the specs that concern the run.
     """
     from wanrec.reconcile.model import SpecSource
 
@@ -129,16 +138,10 @@ def load(
             manifests.append(manifest)
         if faults:
             problems[spec.path] = tuple(faults)
-    stopping = {
-        path: faults
-        for path, faults in problems.items()
-        if found.named is None or path in found.named
-    }
-    if stopping:
-        faults = _in_order(fault for faults in stopping.values() for fault in faults)
-        raise FaultGroup(faults, hint=_lock_hint(faults))
-    return Collection(
-        manifests=tuple(manifests),
+    named = found.named
+    stopping = {path for path in problems if named is None or path in named}
+    collection = Collection(
+        manifests=tuple(m for m in manifests if m.path not in loader.unsound),
         locks=loader.locks,
         sources=tuple(SpecSource(path, sha) for path, sha in sorted(loader.digests.items())),
         spec_words=found.words,
@@ -150,6 +153,19 @@ def load(
         keys=loader.keys,
         size=loader.size,
     )
+    if stopping:
+        faults = _in_order(fault for path in sorted(stopping) for fault in problems[path])
+        rest = tuple(map(_with_lock_faults, manifests, repeat(problems)))
+        raise SpecFaults(faults, attrs.evolve(collection, manifests=rest))
+    return collection
+
+
+def _with_lock_faults(manifest: Manifest, problems: Mapping[str, Sequence[Fault]]) -> Manifest:
+    """What a broken lock file pins is not known, so the models beside it are faulty too."""
+    lock = lock_name(manifest.path)
+    if not any(fault.file == lock for fault in problems.get(manifest.path, ())):
+        return manifest
+    return attrs.evolve(manifest, faulty=frozenset(model.id for model in manifest.models))
 
 
 def digests(project_dir: Path, found: FoundSpecs, read: Read = read_file) -> dict[str, str] | None:
@@ -197,6 +213,7 @@ class _Loader:
         self.locks: dict[str, LockFile] = {}
         self.recalled: dict[str, Expanded] = {}
         self.keys: dict[str, str] = {}
+        self.unsound: set[str] = set()
         self.size = 0
         self._layers: dict[str, _Text] = {}
         self._defaults: dict[str, tuple[DefaultsFile | None, list[Fault]]] = {}
@@ -250,16 +267,20 @@ class _Loader:
     def _parsed(
         self, own: _Text, lock: _Text, layers: Iterable[_Text]
     ) -> tuple[Manifest | None, list[Fault]]:
-        from wanrec.reconcile.manifest import parse_manifest
+        from wanrec.reconcile.manifest import read_manifest
 
         defaults, faults = self._cascade(layers)
-        manifest = None
+        manifest, broken = None, None
         try:
             if own.data is not None:
-                manifest = parse_manifest(own.data, own.name, defaults)
-                self.digests[own.name] = manifest.sha256
+                manifest, broken = read_manifest(own.data, own.name, defaults)
         except FaultGroup as group:
-            faults = [*faults, *group.faults]
+            broken = group
+        if broken is not None:
+            self.unsound.add(own.name)
+            faults = [*faults, *broken.faults]
+        elif manifest is not None:
+            self.digests[own.name] = manifest.sha256
         return manifest, [*faults, *_faults(own), *self._lock(own.name, lock)]
 
     def _lock(self, spec: str, lock: _Text) -> list[Fault]:

@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from wanrec.reconcile.collect import Collection
     from wanrec.reconcile.desired_expanded import Expanded
 
-__all__ = ["SelectArgs", "build", "build_expanded", "expand_all", "model_index", "node_ids"]
+__all__ = [
+    "SelectArgs",
+    "build",
+    "build_expanded",
+    "expand_all",
+    "further_faults",
+    "model_index",
+    "node_ids",
+]
 
 
 def build(collection: Collection, args: SelectArgs | None = None) -> Desired:
@@ -60,10 +68,7 @@ def build_expanded(
 ) -> Desired:
     """As `build`, for specs that are expanded already, sorted by path."""
     kept = _without_shadowed(collection, expanded)
-    models, link_faults = link(kept)
-    faults = {spec.path: list(spec.faults) for spec in kept}
-    for fault in (*_marks(kept, args.declared_marks), *link_faults):
-        faults.setdefault(fault.file, []).append(fault)
+    models, faults = _joined(kept, args)
     warnings = _judge(collection, faults)
     index = model_index(kept)
     selection = select(models, index, args, collection.spec_words)
@@ -78,6 +83,41 @@ def build_expanded(
         selection=selection,
         warnings=(*warnings, *notes),
     )
+
+
+def further_faults(rest: Collection, expanded: Sequence[Expanded], args: SelectArgs) -> list[Fault]:
+    """Return what else is wrong with specs that are faulty already, as far as they could be read.
+
+    A requirement that no spec declares is a fault only when every spec could be read, and one of
+    a variant only when its model is sound.
+
+    Args:
+        rest: the specs as far as they could be read.
+        expanded: what they want, sorted by path.
+        args: what the user chose.
+    """
+    kept = _without_shadowed(rest, expanded)
+    read = {spec.path for spec in kept}
+    _, faults = _joined(kept, args)
+    return [
+        fault
+        for path, found in faults.items()
+        if rest.named is None or path in rest.named
+        for fault in found
+        if fault.code is not ErrorCode.VARIANT_NOT_FOUND
+        and (fault.code is not ErrorCode.MODEL_NOT_FOUND or rest.problems.keys() <= read)
+    ]
+
+
+def _joined(
+    kept: Sequence[Expanded], args: SelectArgs
+) -> tuple[dict[str, DesiredModel], dict[str, list[Fault]]]:
+    """Return the models of all specs by key, and the faults by spec file."""
+    models, link_faults = link(kept)
+    faults = {spec.path: list(spec.faults) for spec in kept}
+    for fault in (*_marks(kept, args.declared_marks), *link_faults):
+        faults.setdefault(fault.file, []).append(fault)
+    return models, faults
 
 
 def _notes(

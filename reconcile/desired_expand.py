@@ -44,6 +44,9 @@ def expand(manifest: Manifest, lock: LockFile | None) -> Expanded:
     for decl in manifest.models:
         locked = lock.models.get(decl.id) if lock else None
         one = _Expansion(manifest, decl, locked)
+        if decl.id in manifest.faulty:
+            models += one.bare()
+            continue
         models += one.models()
         faults += one.faults
         if locked is not None and locked.unpinned:
@@ -101,6 +104,10 @@ class _Expansion:
         self._check_files(wanted)
         built = [self._model(variant, wanted) for variant in self.decl.variants or (None,)]
         return [] if self.faults else built
+
+    def bare(self) -> list[DesiredModel]:
+        """Return a faulty model without its files: its requirements and sources can be judged."""
+        return [self._model(variant, ()) for variant in self.decl.variants or (None,)]
 
     def _files(self) -> tuple[FileSpec, ...] | None:
         """Return the declared files with gaps filled from the lock, or the lock's own list."""

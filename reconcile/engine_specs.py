@@ -6,24 +6,34 @@ relative to the project directory, so that it means the same from every working 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
-from wanrec.reconcile.collect import digests, load, read_file
+from wanrec.reconcile.collect import SpecFaults, digests, load, read_file
 from wanrec.reconcile.collect_find import FoundSpecs, find_specs
 from wanrec.reconcile.engine_hooks import spec_reader
 from wanrec.reconcile.engine_last_failed import expanded
 from wanrec.reconcile.errors import ErrorCode, Fault, FaultGroup, WanrecError
-from wanrec.reconcile.model import Desired
+from wanrec.reconcile.model import Desired, DesiredModel
 from wanrec.reconcile.select_args import SelectArgs
 from wanrec.reconcile.settings import Settings
 from wanrec.reconcile.toml_lines import KeyPath, find_lines, show_path
 
 __all__ = ["collect", "collect_saved", "portable_words", "source_digests"]
 
+if TYPE_CHECKING:
+    from wanrec.reconcile.desired_expanded import Expanded
+
 _OPTIONS = ("-k", "-m", "--exclude")
+_whole = re.compile(
+    r"(?:\.priority)?\[\d+\].*$"
+).sub  # a list is one place, whatever is wrong in it
+_of_model = re.compile(r'models\.("(?:[^"\\]|\\.)*")\.(\w+)').fullmatch
 
 
 def collect(settings: Settings, select: SelectArgs) -> Desired:
@@ -75,7 +85,7 @@ def source_digests(settings: Settings) -> dict[str, str] | None:
 
 def _collect(settings: Settings, select: SelectArgs, cwd: Path) -> Desired:
     # not needed to see that no spec has changed
-    from wanrec.reconcile.desired import build_expanded, expand_all
+    from wanrec.reconcile.desired import build_expanded, expand_all, further_faults
     from wanrec.reconcile.spec_cache import SpecCache
 
     found = _find(settings, select, cwd)
@@ -83,13 +93,55 @@ def _collect(settings: Settings, select: SelectArgs, cwd: Path) -> Desired:
         select = attrs.evolve(select, declared_marks=settings.marks)
     finder = (str(settings.project_dir), settings.manifest, settings.spec_paths)
     cache = SpecCache(settings.cache_dir, repr(finder))
-    collection = load(settings.project_dir, found, spec_reader(settings), cache.recall)
-    specs = expand_all(collection)
-    cache.keep(collection.keys, specs, collection.size)
-    desired = build_expanded(collection, specs, select)
+    specs: Sequence[Expanded] = ()
+    try:
+        collection = load(settings.project_dir, found, spec_reader(settings), cache.recall)
+        specs = expand_all(collection)
+        cache.keep(collection.keys, specs, collection.size)
+        desired = build_expanded(collection, specs, select)
+    except SpecFaults as group:
+        specs = expand_all(group.rest)
+        more = further_faults(group.rest, specs, select)
+        raise _all_faults(settings, group, _of_run(found, specs), more) from None
+    except FaultGroup as group:
+        raise _all_faults(settings, group, _of_run(found, specs)) from None
     _check_mirror(settings, desired)
-    _check_sources(settings, desired)
+    faults, hint = _source_faults(settings, desired.models)
+    if faults:
+        raise FaultGroup(faults, hint=hint)
     return desired
+
+
+def _of_run(found: FoundSpecs, specs: Iterable[Expanded]) -> list[DesiredModel]:
+    """The models of the specs this run names: all, when it names none."""
+    named = found.named
+    return [m for spec in specs if named is None or spec.path in named for m in spec.models]
+
+
+def _all_faults(
+    settings: Settings,
+    group: FaultGroup,
+    models: Iterable[DesiredModel],
+    more: Iterable[Fault] = (),
+) -> FaultGroup:
+    """Join the faults that stopped a run with what the later stages have to say."""
+    sources, hint = _source_faults(settings, models)
+    faults = [_placed(settings.project_dir, fault) for fault in group.faults]
+    told = {(fault.file, _whole("", fault.at), fault.code) for fault in faults}
+    for fault in (*more, *sources):
+        if (fault.file, fault.at, fault.code) not in told:
+            faults.append(_placed(settings.project_dir, fault))
+    faults.sort(key=lambda fault: (fault.file, fault.line or 0, fault.at, fault.message))
+    return FaultGroup(faults, hint=group.hint or hint)
+
+
+def _placed(project_dir: Path, fault: Fault) -> Fault:
+    """Point at the line of the key itself where a fault knows only that of its model."""
+    key = _of_model(fault.at)
+    if key is None:
+        return fault
+    line = _line(project_dir, fault.file, ("models", json.loads(key[1]), key[2])) or fault.line
+    return Fault(fault.file, line, fault.message, fault.at, fault.code)
 
 
 def _check_mirror(settings: Settings, desired: Desired) -> None:
@@ -130,15 +182,11 @@ def _check_source(url: str, settings: Settings) -> None:
         )
 
 
-def _check_sources(settings: Settings, desired: Desired) -> None:
-    """Refuse source URLs that no provider may ever be asked for, before anything is touched.
-
-    Raises:
-        FaultGroup: every such URL.
-    """
+def _source_faults(settings: Settings, models: Iterable[DesiredModel]) -> tuple[list[Fault], str]:
+    """Find the source URLs that no provider may ever be asked for, and what helps."""
     faults: dict[tuple[str, str, str], Fault] = {}
     hint = ""
-    for model in desired.models:
+    for model in models:
         for url in model.sources:
             try:
                 _check_source(url, settings)
@@ -152,8 +200,7 @@ def _check_sources(settings: Settings, desired: Desired) -> None:
                     show_path(at),
                     error.code,
                 )
-    if faults:
-        raise FaultGroup(faults.values(), hint=hint)
+    return list(faults.values()), hint
 
 
 def _line(project_dir: Path, spec: str, at: KeyPath) -> int | None:

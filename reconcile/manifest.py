@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import attrs
 
-from wanrec.reconcile.errors import ErrorCode
+from wanrec.reconcile.errors import ErrorCode, FaultGroup
 from wanrec.reconcile.manifest_checks import Findings, show_value
 from wanrec.reconcile.manifest_models import ModelDecl, read_model
 from wanrec.reconcile.manifest_schema import (
@@ -29,7 +29,14 @@ from wanrec.reconcile.manifest_text import read_toml
 from wanrec.reconcile.model import Policy, RemovedRule
 from wanrec.reconcile.names import check_model_id, check_segment, collision_key
 
-__all__ = ["DefaultsFile", "Manifest", "ModelDecl", "parse_defaults", "parse_manifest"]
+__all__ = [
+    "DefaultsFile",
+    "Manifest",
+    "ModelDecl",
+    "parse_defaults",
+    "parse_manifest",
+    "read_manifest",
+]
 
 DEFAULT_FAMILY = "wan22"
 
@@ -60,6 +67,7 @@ class Manifest:
         path: POSIX path relative to the project directory.
         sha256: of the file's bytes.
         defaults: its own `[defaults]`, as written; already part of `models`.
+        faulty: ids of models that are wrong: declared, and good for nothing else.
     """
 
     path: str
@@ -70,6 +78,7 @@ class Manifest:
     models: tuple[ModelDecl, ...] = ()
     removed: tuple[RemovedRule, ...] = ()
     defaults: Mapping[str, Any] = attrs.field(factory=dict)
+    faulty: frozenset[str] = frozenset()
 
 
 def parse_manifest(data: bytes, name: str, defaults: Sequence[DefaultsFile] = ()) -> Manifest:
@@ -83,6 +92,20 @@ def parse_manifest(data: bytes, name: str, defaults: Sequence[DefaultsFile] = ()
 
     Raises:
         FaultGroup: everything that is wrong with the file, in the order of its lines.
+    """
+    manifest, faults = read_manifest(data, name, defaults)
+    if faults is not None:
+        raise faults
+    return manifest
+
+
+def read_manifest(
+    data: bytes, name: str, defaults: Sequence[DefaultsFile] = ()
+) -> tuple[Manifest, FaultGroup | None]:
+    """As `parse_manifest`, but what is sound comes back beside the faults of the rest.
+
+    Raises:
+        FaultGroup: nothing of the file can be read.
     """
     raw, text = read_toml(data, name)
     findings = Findings(name, text)
@@ -100,8 +123,7 @@ def parse_manifest(data: bytes, name: str, defaults: Sequence[DefaultsFile] = ()
     )
     _check_directories(findings, models)
     removed = _read_removed(findings, top.get("removed", []), models, name)
-    findings.close()
-    return Manifest(
+    manifest = Manifest(
         path=name,
         sha256=own.sha256,
         schema_version=SCHEMA_VERSION,
@@ -110,7 +132,9 @@ def parse_manifest(data: bytes, name: str, defaults: Sequence[DefaultsFile] = ()
         models=_with_lines(models, text),
         removed=removed,
         defaults=own.defaults,
+        faulty=findings.below("models"),
     )
+    return manifest, findings.group()
 
 
 def parse_defaults(data: bytes, name: str) -> DefaultsFile:

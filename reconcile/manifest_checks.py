@@ -46,14 +46,24 @@ class Findings:
         Raises:
             FaultGroup: all faults, in the order of their lines.
         """
+        group = self.group()
+        if group is not None:
+            raise group
+
+    def below(self, key: str) -> frozenset[str]:
+        """Name what was found faulty below one key of the top table."""
+        return frozenset(str(at[1]) for at, _ in self._found if at[:1] == (key,) and len(at) > 1)
+
+    def group(self) -> FaultGroup | None:
+        """Return all faults so far, in the order of their lines, or None."""
         if not self._found:
-            return
+            return None
         lines = find_lines(self.text, (at for at, _ in self._found))
         faults = [
             Fault(self.name, lines.get(at, 1), message, show_path(at), code)
             for (at, message), code in self._found.items()
         ]
-        raise FaultGroup(sorted(faults, key=lambda fault: fault.line or 0))
+        return FaultGroup(sorted(faults, key=lambda fault: fault.line or 0))
 
     def keys(self, table: Mapping[str, Any], known: Mapping[str, Key], at: KeyPath) -> None:
         """Note unknown keys, with the nearest known one, and required keys that are absent."""
