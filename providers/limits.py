@@ -45,6 +45,7 @@ class Limits:
         max_range_bytes: length that ranges grow to when answers take long to begin.
         journal_bytes: most bytes of one range between two entries of the resume journal.
         sync_bytes: bytes of one file between two flushes that make journaled ranges durable.
+        writeback_bytes: so many bytes of one file arrive before the kernel is asked to write them.
         alone_bytes: so much of a file comes before it gets a second receiver.
         first_receivers: receivers of all files together while sources answer fast; each file
             has one in any case.
@@ -81,6 +82,7 @@ class Limits:
     max_range_bytes: int = 64 * MIB
     journal_bytes: int = MIB // 4
     sync_bytes: int = 256 * MIB
+    writeback_bytes: int = 8 * MIB
     first_receivers: int = 4
     alone_bytes: int = 32 * MIB
     undeclared_size: int = 256 * 1024 * MIB

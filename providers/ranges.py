@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import NamedTuple, TypeVar
 
 from wanrec.providers.base import Located, Provider, SourceFault
+from wanrec.providers.flushing import Flusher
 from wanrec.providers.hashing import CAN_READ_AT, PrefixHasher, write_at
 from wanrec.providers.limits import MIB, Limits
 from wanrec.providers.pacing import Pace
@@ -201,22 +202,26 @@ class RangeTransfer:
         self._pace.already(resumable.done.total())
         _reserve(resumable.part.fd, size)
         prefix = self._hasher(resumable.part.fd, size)
+        flusher = Flusher(resumable, self._limits).start()
         try:
             prefix.held(resumable.done)
             receivers = Receivers(
                 self._source,
                 resumable,
                 prefix,
+                flusher,
                 limits=self._limits,
                 pace=self._pace,
                 retries=self._retries,
             )
             receivers.fill(list(resumable.done.gaps(size)))
             sha256 = prefix.finish()
+            flusher.finish()
             self._digests = prefix.parts(sha256)
             return sha256
         finally:
             prefix.cancel()
+            flusher.close()
 
     def _hasher(self, fd: int, size: int) -> PrefixHasher:
         parts = None if self._salvage is not None else hasher(size)

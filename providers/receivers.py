@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from wanrec.providers.base import Body, SourceFault
+from wanrec.providers.flushing import Flusher
 from wanrec.providers.hashing import PrefixHasher
 from wanrec.providers.limits import MIB, Limits
 from wanrec.providers.pacing import Pace
@@ -68,6 +69,7 @@ class Receivers:
         source: the file at its source.
         target: the part and its journal.
         hasher: is told what has been written.
+        flusher: is told what has been journaled.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Receivers:
         source: PinnedSource,
         target: ResumablePart,
         hasher: PrefixHasher,
+        flusher: Flusher,
         *,
         limits: Limits,
         pace: Pace,
@@ -83,6 +86,7 @@ class Receivers:
         self._source = source
         self._target = target
         self._hasher = hasher
+        self._flusher = flusher
         self._limits = limits
         self._pace = pace
         self._retries = retries
@@ -257,7 +261,7 @@ class Receivers:
 
     def _journal(self, start: int, stop: int) -> None:
         self._target.wrote(start, stop)
-        self._target.sync(self._limits.sync_bytes)
+        self._flusher.wrote(start, stop)
         self._retries.progress()
 
     def _cut(self, at: int) -> SourceFault:
