@@ -210,6 +210,7 @@ class _Expansion:
             installed=self._installed(variant),
             protect=decl.protect,
             requires=decl.requires,
+            default_variant=decl.default_variant,
             spec=manifest.path,
             spec_sha256=content_digest(files),
             moved=decl.moved,

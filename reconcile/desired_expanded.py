@@ -92,9 +92,10 @@ def from_rows(path: str, rows: list[Any]) -> Expanded:
     shared, declared, lines, removed, notes, files, models = rows
     policy = Policy(allow_pickle=shared[0], require_sha256=shared[1], max_delete=shared[2])
     specs = [_file(*row) for row in files]
+    defaults = {name: first for name, _, first in declared}
     return Expanded(
         path=path,
-        models=tuple(_model(path, policy, specs, *row) for row in models),
+        models=tuple(_model(path, policy, specs, defaults, *row) for row in models),
         declared=tuple(Declared(name, tuple(words), first) for name, words, first in declared),
         lines=lines,
         removed=tuple(RemovedRule(model=name, delete=gone, spec=path) for name, gone in removed),
@@ -153,6 +154,7 @@ def _model(
     path: str,
     policy: Policy,
     specs: list[FileSpec],
+    defaults: Mapping[str, str | None],
     model_id: str,
     variant: str | None,
     family: str,
@@ -182,6 +184,7 @@ def _model(
         installed=installed,
         protect=protect,
         requires=tuple(requires),
+        default_variant=defaults[model_id],
         spec=path,
         spec_sha256=spec_sha256,
         moved=tuple(MoveRule(from_path=old, to_path=new) for old, new in moved),

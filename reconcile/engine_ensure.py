@@ -50,20 +50,27 @@ _TRIES = 3
 def recorded_key(state: State, model: str, variant: str | None) -> str | None:
     """The state's key for ``ID``, ``NAME``, ``ID[VARIANT]`` or ``ID@VARIANT``; None if unknown.
 
-    A NAME or ID that several recorded models answer to is left to the specs to decide.
+    Without a variant the default one is meant, also when others are all that is there. A NAME of
+    several recorded models, or one whose default nobody recorded, is left to the specs to decide.
     """
     if model.count("@") > 1 and variant is None:
         model, _, variant = model.rpartition("@")
     wanted = model_key(model, variant) if variant is not None else model
     if wanted in state.models:
         return wanted
-    found = [
-        key
-        for key in state.models
-        if (variant is None or split_key(key)[1] == variant)
-        and model in (split_key(key)[0], split_key(key)[0].partition("@")[0])
-    ]
-    return found[0] if len(found) == 1 else None
+    found: dict[str, list[str]] = {}
+    for key in state.models:
+        model_id = split_key(key)[0]
+        if model in (model_id, model_id.partition("@")[0]):
+            found.setdefault(model_id, []).append(key)
+    if len(found) != 1:
+        return None
+    ((model_id, keys),) = found.items()
+    if variant is None and keys != [model_id]:
+        defaults = {state.models[key].default_variant for key in keys} - {None}
+        variant = defaults.pop() if len(defaults) == 1 else None
+    wanted = model_key(model_id, variant)
+    return wanted if wanted in state.models else None
 
 
 def locate(engine: Workbench, model: str, variant: str | None) -> str:
@@ -209,8 +216,9 @@ def declaration(
             hint=f"did you mean {close}?" if close else "wanrec status; wanrec init",
         ) from error
     selected = (desired.selection.keys or frozenset()) - desired.selection.pulled_in
-    installed = sorted(m.key for m in desired.models if m.key in selected and m.installed)
-    return desired, (installed or sorted(selected))[0]
+    chosen = [wanted for wanted in desired.models if wanted.key in selected]
+    meant = [wanted.key for wanted in chosen if wanted.variant == wanted.default_variant]
+    return desired, (meant or sorted(selected))[0]
 
 
 def _bring_once(

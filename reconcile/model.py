@@ -196,6 +196,7 @@ class DesiredModel:
         presence: after `requires` of required models has been taken into account.
         installed: False for a variant outside `install`; kept only when it was ensured on demand.
         requires: keys of the models that must be there first.
+        default_variant: the variant that its id alone means, None without variants.
         spec: spec file, POSIX path relative to the project directory.
         spec_sha256: digest over the parts of this model that decide its bytes.
         moved: renames on disk.
@@ -215,6 +216,7 @@ class DesiredModel:
     installed: bool = True
     protect: bool = False
     requires: tuple[str, ...] = ()
+    default_variant: str | None = None
     spec: str = ""
     spec_sha256: str = ""
     moved: tuple[MoveRule, ...] = ()

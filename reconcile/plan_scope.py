@@ -158,6 +158,7 @@ def record_of(model: DesiredModel, record: ModelRecord | None, project: str) -> 
         presence=presence_of(model),
         directory=model.directory,
         requires=tuple(sorted(model.requires)),
+        default_variant=model.default_variant,
     )
     if record is None:
         return fresh
@@ -175,6 +176,7 @@ def record_of(model: DesiredModel, record: ModelRecord | None, project: str) -> 
         protect=fresh.protect or record.protect,
         presence=max(fresh.presence, record.presence),  # "required" sorts after "on-demand"
         requires=tuple(sorted({*fresh.requires, *record.requires})),
+        default_variant=record.default_variant or fresh.default_variant,
     )
 
 
@@ -187,6 +189,7 @@ def record_changes(
         ("presence", old.presence.value, new.presence.value),
         ("protect", _word(old.protect), _word(new.protect)),
         ("requires", ", ".join(old.requires), ", ".join(new.requires)),
+        ("default_variant", old.default_variant, new.default_variant),
         ("spec_sha256", old.spec_sha256, new.spec_sha256),
     ]
     return [
@@ -216,6 +219,8 @@ def record_after(record: ModelRecord, changes: Iterable[RecordChange], project: 
             case "requires":
                 keys = tuple(after.split(", ")) if after else ()
                 record = attrs.evolve(record, requires=keys)
+            case "default_variant":
+                record = attrs.evolve(record, default_variant=change.after)
             case "spec_sha256":
                 record = attrs.evolve(record, spec_sha256=after)
             case other:

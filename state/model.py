@@ -81,7 +81,8 @@ class ModelRecord:
     """One model on the disk. `generation` counts its commits and orders journals.
 
     `spec_sha256` is `DesiredModel.spec_sha256` as of the last apply; `directory` is relative to
-    the root; `requires` are model keys (gc must not evict a requirement).
+    the root; `requires` are model keys (gc must not evict a requirement); `default_variant` is the
+    one that NAME or ID alone mean, None where there are no variants or nobody recorded it yet.
     """
 
     spec_sha256: str
@@ -93,6 +94,7 @@ class ModelRecord:
     directory: str = ""
     generation: int = 1
     requires: tuple[str, ...] = ()
+    default_variant: str | None = None
 
 
 @attrs.frozen(kw_only=True)

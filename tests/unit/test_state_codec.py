@@ -334,3 +334,14 @@ def test_fold_ends_the_progress_of_another_plan() -> None:
     assert after.last_plan is None
     fresh = fold_run(state, [_commit("b")], plan="p", base_serial=4, projects={})
     assert fresh.last_plan == PlanProgress(plan="p", base_serial=4, serial=5)
+
+
+def test_a_field_that_came_later_may_be_absent() -> None:
+    """A state of before `default_variant` was recorded is read whole, and nothing is unknown."""
+    older = WHOLE.replace(b',"default_variant":"bf16"', b"").replace(
+        b',"default_variant":null', b""
+    )
+    state = codec.decode(older, "state.json")
+    assert older != WHOLE
+    assert state.extra is None
+    assert {record.default_variant for record in state.models.values()} == {None}

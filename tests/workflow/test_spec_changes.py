@@ -81,6 +81,43 @@ def test_an_ensured_variant_is_kept(wanrec: Program) -> None:
     settle(wanrec)
 
 
+def test_no_variant_means_the_default_one(wanrec: Program) -> None:
+    """`path` and `ensure` without a variant mean the default, whichever others are there."""
+    spec, default = variant_spec(wanrec, "b"), f"{wanrec.root}/wan22/m@1@b\n"
+    wanrec.write("specs/m.toml", spec)
+    wanrec.ok("ensure", "m", "--variant", "a")
+    assert wanrec.ok("path", "m").stdout == default
+    assert wanrec.ok("ensure", "m").stdout == default
+    wanrec.write(
+        "specs/m.toml",
+        spec.replace('default_variant = "b"', 'default_variant = "b"\ninstall = "all"'),
+    )
+    settle(wanrec)
+    for word in ("m", "m@1"):
+        assert wanrec.ok("ensure", word).stdout == default
+    (wanrec.project / "specs/m.toml").unlink()
+    for word in ("m", "m@1"):
+        assert wanrec.ok("ensure", word).stdout == wanrec.ok("path", word).stdout == default
+
+
+def test_the_state_follows_the_default_variant(wanrec: Program) -> None:
+    """A new default among installed variants changes only records, and what the name means."""
+    both = variant_spec(wanrec, "a").replace(
+        'variant = "a"\n', 'variant = "a"\ninstall = "all"\n', 1
+    )
+    wanrec.write("specs/m.toml", both)
+    settle(wanrec)
+    assert wanrec.ok("path", "m").stdout.endswith("m@1@a\n")
+    wanrec.write("specs/m.toml", both.replace('default_variant = "a"', 'default_variant = "b"'))
+    document = wanrec.ok("plan", "--format", "json").json()
+    assert (document["actions"], {row["field"] for row in document["records"]}) == (
+        [],
+        {"default_variant"},
+    )
+    settle(wanrec)
+    assert wanrec.ok("path", "m").stdout.endswith("m@1@b\n")
+
+
 def test_narrowing_components_deletes(wanrec: Program) -> None:
     """Files of a component that is no longer wanted go; those without a component stay."""
     contents = {"vae/x.txt": b"x", "unet/y.txt": b"y", "index.json": b"{}"}
