@@ -231,7 +231,7 @@ def use(model: str, variant: str | None = None, *, engine: Engine | None = None)
 
 
 def status(model: str, variant: str | None = None, *, engine: Engine | None = None) -> ModelStatus:
-    """Return how much of a model is there; stats only. Without specs the state answers.
+    """Return how much of a model is there; hashes decide doubts. Without specs the state answers.
 
     The answer has `state` (one of NOT_PRESENT, PARTIAL, VERIFYING, COMPLETE, CORRUPT),
     `bytes_needed`, `missing_files`, `last_verified`, and what `wanrec status --json` shows besides.

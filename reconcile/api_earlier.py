@@ -109,7 +109,7 @@ class ModelRegistry(_OnEngine):
         return declared(self.engine, model, variant)
 
     def status(self) -> tuple[ModelStatus, ...]:
-        """How much of each model is there; stats only."""
+        """How much of each model is there; doubts are settled by hash."""
         return self.engine.status(SelectArgs())
 
     def path(self, model: str, variant: str | None = None) -> Path:

@@ -171,7 +171,10 @@ class Engine(Workbench):
         return expanded(self.settings, select)
 
     def status(self, select: SelectArgs | None = None) -> tuple[ModelStatus, ...]:
-        """Say of every selected model how much of it is there; stat only.
+        """Say of every selected model how much of it is there.
+
+        Files whose stat leaves doubt are hashed, as many as `rehash_budget` allows; beyond it they
+        count as present.
 
         Raises:
             WanrecError: of specs, state or root.
@@ -182,7 +185,8 @@ class Engine(Workbench):
         with self.opened() as (root, store):
             view = view_of(root, store)
             options = self.options(PlanRequest())
-            observed = observe_models(root, view, desired, options)
+            budget = self.settings.rehash_budget
+            observed = observe_models(root, view, desired, options, rehash_budget=budget)
             return model_status(desired, view.state, observed)
 
     def verify(self, word: str | None = None) -> Verified:

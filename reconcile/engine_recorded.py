@@ -46,6 +46,7 @@ def recorded_model(state: State, key: str) -> DesiredModel:
         presence=record.presence,
         protect=record.protect,
         requires=record.requires,
+        default_variant=record.default_variant,
         spec_sha256=record.spec_sha256,
     )
 
@@ -57,7 +58,7 @@ def _file(path: str, record: FileRecord) -> FileSpec:
 
 
 def recorded_status(engine: Workbench, model: str, variant: str | None = None) -> ModelStatus:
-    """How much of a recorded model is there, without any spec; stats only.
+    """How much of a recorded model is there, without any spec; doubts are settled by hash.
 
     Raises:
         WanrecError: MODEL_NOT_FOUND; of state or root.
@@ -72,5 +73,6 @@ def recorded_status(engine: Workbench, model: str, variant: str | None = None) -
         wanted = recorded_model(view.state, key)
         selection = Selection(keys=frozenset({key}), partial=True)
         desired = Desired(models=(wanted,), selection=selection)
-        observed = observe_models(root, view, desired, engine.options(PlanRequest()))
+        options, budget = engine.options(PlanRequest()), engine.settings.rehash_budget
+        observed = observe_models(root, view, desired, options, rehash_budget=budget)
         return model_status(desired, view.state, observed)[0]

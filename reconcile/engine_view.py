@@ -99,8 +99,13 @@ def view_of(root: Root, store: StateStore) -> View:
     return View(state=state, busy=seen.busy, fresh=seen.fresh, pending=bool(seen.pending))
 
 
-def observe_models(root: Root, view: View, desired: Desired, options: PlanOptions) -> Observed:
-    """Look at the disk behind the selected models and the project's own recorded ones."""
+def observe_models(
+    root: Root, view: View, desired: Desired, options: PlanOptions, *, rehash_budget: int = 0
+) -> Observed:
+    """Look at the disk behind the selected models and the project's own recorded ones.
+
+    `rehash_budget`: bytes that may be read to settle doubts, which a plan leaves to its apply.
+    """
     from wanrec.reconcile.observe import observe
     from wanrec.state.model import files_by_model
 
@@ -120,7 +125,15 @@ def observe_models(root: Root, view: View, desired: Desired, options: PlanOption
     known = {key: recorded.get(key, {}) for key in directories}
     for key, donors in _donors(missing, recorded, directories.keys()).items():
         known[key] = donors
-    seen = observe(root, directories, wanted, known, deep=options.deep, busy=view.busy)
+    seen = observe(
+        root,
+        directories,
+        wanted,
+        known,
+        deep=options.deep,
+        rehash_budget=rehash_budget,
+        busy=view.busy,
+    )
     if root.walk(".wanrec/partial"):
         from wanrec.providers.resume import resumable_bytes
 

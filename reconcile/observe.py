@@ -86,6 +86,7 @@ def observe(
     recorded: Recorded,
     *,
     deep: bool = False,
+    rehash_budget: int = 0,
     threads: int = 2,
     busy: frozenset[str] = frozenset(),
     stop: Stop | None = None,
@@ -100,6 +101,8 @@ def observe(
             its record says it is.
         deep: hash every file that is there; else only those at wanted paths that are not
             recorded and whose size fits (they may be adopted).
+        rehash_budget: bytes that may be read, besides, for recorded files whose stat leaves doubt;
+            those of `busy` models are left alone.
         threads: for hashing.
         busy: passed on.
         stop: ends the hashing early.
@@ -108,7 +111,7 @@ def observe(
         WanrecError: INTERRUPTED when `stop` was set. Nothing else for what lies on the disk.
     """
     places = _places(directories, wanted, recorded)
-    look = _Look(root, deep)
+    look = _Look(root, deep, rehash_budget, busy)
     foreign = look.at(places, directories)
     others = {key: recorded[key] for key in recorded.keys() - directories.keys()}
     look.beside(_places(dict.fromkeys(sorted(others), ""), {}, others))
@@ -152,9 +155,11 @@ def _places(
 class _Look:
     """Collects what one run sees."""
 
-    def __init__(self, root: Tree, deep: bool) -> None:
+    def __init__(self, root: Tree, deep: bool, budget: int, busy: frozenset[str]) -> None:
         self.root = root
         self.deep = deep
+        self.budget = budget
+        self.busy = busy
         self.facts: dict[str, FileFact] = {}
         self.trusted: dict[str, FileRecord] = {}
         self.links: dict[str, int] = {}
@@ -195,8 +200,19 @@ class _Look:
                     self.links[address] = st.st_nlink
                 continue
             self.facts[address] = fact_of(st)
-            if regular and (deep or (spec is not None and spec.size in (None, st.st_size))):
+            if regular and (
+                deep
+                or (spec is not None and spec.size in (None, st.st_size))
+                or (record is not None and self._affords(address, record, st))
+            ):
                 self.to_hash.append((address, f"{folder}/{name}" if folder else name))
+
+    def _affords(self, address: str, record: FileRecord, st: os.stat_result) -> bool:
+        """True, and paid for, when a doubtful file may be read: only its hash can decide."""
+        if not st.st_size == record.size <= self.budget or address.partition("::")[0] in self.busy:
+            return False
+        self.budget -= record.size
+        return True
 
     def hash(self, threads: int, stop: Stop | None) -> None:
         """Read what must be read; names of one inode are read once."""

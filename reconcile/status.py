@@ -1,8 +1,7 @@
 """Where every model stands: one of five words, and what is missing.
 
 Pure: in go the wanted models, the state and what was observed; out comes one row a model. Stat
-facts decide unless the bytes were read; a doubtful file counts as present, because only `plan`
-and `drift` go after doubts.
+facts decide unless the bytes were read; a doubtful file that was not read counts as present.
 """
 
 from __future__ import annotations
