@@ -25,6 +25,13 @@ __all__ = ["block_error", "graph", "make", "plan", "rendered", "show"]
 
 _FORMATS = ("text", "json", "markdown", "html", "github")
 _SELECT_NAMES = ("words", "keyword", "marks", "exclude")
+_CONTRADICTIONS = (
+    ("destroy", "refresh_only"),
+    ("destroy", "replace"),
+    ("refresh_only", "replace"),
+    ("state_only", "deep"),
+    ("state_only", "refresh_only"),
+)
 
 
 def make(session: Session, options: dict[str, Any], **settings: object) -> tuple[Any, Plan]:
@@ -32,6 +39,10 @@ def make(session: Session, options: dict[str, Any], **settings: object) -> tuple
     from wanrec.reconcile.engine import PlanRequest
     from wanrec.reconcile.select_args import SelectArgs
 
+    for one, other in _CONTRADICTIONS:
+        if options.get(one) and options.get(other):
+            names = (f"--{name.replace('_', '-')}" for name in (one, other))
+            raise click.UsageError(f"{' and '.join(names)} contradict each other")
     select = {name: options.pop(name) for name in _SELECT_NAMES}
     engine = session.engine(**settings)
     return engine, engine.plan(SelectArgs(**select), PlanRequest(**options))

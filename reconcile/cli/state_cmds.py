@@ -150,8 +150,10 @@ def locks(session: Session, /, as_json: bool) -> None:
 @click.pass_obj
 def unlock(session: Session, /, lock_id: str) -> None:
     """Break a remote-state lock; for a local one, name the process that holds it."""
+    from wanrec.state.model import lock_name
+
     held = {lock.name: lock for lock in session.engine().locks()}
-    holder = held.get(lock_id)
+    holder = held.get(lock_id) or held.get(lock_name(lock_id))
     if holder is None:
         session.say(f"{lock_id} is not locked: there is nothing to break.")
         return

@@ -144,9 +144,10 @@ def test_locks_and_unlock(applied: Program) -> None:
             assert {lock["pid"] for lock in held} == {process.pid}
             name = next(lock["name"] for lock in held if lock["name"].startswith("model-"))
             assert str(process.pid) in applied.ok("locks").stdout
-            refused = applied.run("unlock", name)
-            assert refused.exit == 7
-            assert f"kill {process.pid}" in refused.stderr
+            for word in (name, "a@1"):
+                refused = applied.run("unlock", word)
+                assert refused.exit == 7
+                assert f"kill {process.pid}" in refused.stderr
         finally:
             go.set()
             process.communicate(timeout=300)

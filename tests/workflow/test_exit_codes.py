@@ -51,6 +51,18 @@ def test_2_differences(applied: Program) -> None:
     assert applied.run("status", "--check").exit == 2
 
 
+def test_2_a_doubtful_file_of_the_right_size(applied: Program) -> None:
+    """`status` hashes what stats leave in doubt: other bytes are CORRUPT, a touch is nothing."""
+    file, good = weight(applied), weight(applied).read_bytes()
+    file.chmod(0o644)
+    os.utime(file, (1, 1))
+    assert applied.run("status", "--check").exit == 0
+    file.write_bytes(bytes(len(good)))
+    assert "CORRUPT" in applied.ok("status").stdout
+    assert applied.run("status", "--check").exit == 2
+    assert "CORRUPT" not in applied.ok("status", env={"WANREC_REHASH_BUDGET": "0"}).stdout
+
+
 @pytest.mark.parametrize(
     ("spec", "code"),
     [
@@ -191,6 +203,10 @@ def test_9_in_part(wanrec: Program) -> None:
         ("plan", "--foo"),
         ("plan", "--format", "yaml"),
         ("plan", "--state-only", "--out", "p"),
+        ("plan", "--state-only", "--deep"),
+        ("plan", "--destroy", "--refresh-only"),
+        ("apply", "-y", "--destroy", "--allow-delete", "--refresh-only"),
+        ("apply", "-y", "--destroy", "--replace", "a@1::config.json"),
         ("ensure",),
         ("show",),
         ("schema", "nonsense"),
