@@ -109,6 +109,7 @@ class Applier:
         self._sink = sink
         self._stop = stop
         self._fail_fast = fail_fast
+        self._broken = threading.Event()
         self._extra_sources = extra_sources
         self._held = contextlib.ExitStack()
         self._holding = threading.Lock()
@@ -170,8 +171,7 @@ class Applier:
         """True when the job is not begun: asked to stop, or what it needs has failed."""
         if self._stop.is_set():
             return True
-        if failed and self._fail_fast:
-            tally.skip(job.key, "not begun after the first failure (--fail-fast)")
+        if self._ends_early(job, tally):
             return True
         broken = sorted(job.blocked_by & failed)
         if broken:
@@ -190,8 +190,22 @@ class Applier:
             return True
         return False
 
+    def _ends_early(self, job: Job, tally: Tally) -> bool:
+        if not (self._fail_fast and self._broken.is_set()):
+            return False
+        tally.skip(job.key, "not begun after the first failure (--fail-fast)")
+        return True
+
     def _do(self, job: Job, tally: Tally) -> bool:
         """Carry one job out; True when nothing of it failed."""
+        if self._ends_early(job, tally):  # it may have waited long for a free thread
+            return False
+        done = self._carried_out(job, tally)
+        if not done:
+            self._broken.set()
+        return done
+
+    def _carried_out(self, job: Job, tally: Tally) -> bool:
         try:
             committed = self._locked(job, tally)
         except WanrecError as error:

@@ -195,6 +195,18 @@ def test_9_in_part(wanrec: Program) -> None:
     assert {entry["address"].partition("::")[0] for entry in summary["failed"]} == {"b@1"}
 
 
+def test_fail_fast_begins_nothing_more(wanrec: Program) -> None:
+    """After a first failure `--fail-fast` begins no other model, however many wait for a thread."""
+    declare(wanrec, {f"m{n}@1": {"a.txt": b"%d" % n} for n in range(6)})
+    (wanrec.project / "mirror/m0@1/a.txt").unlink()
+    done = wanrec.run("apply", "-y", "--fail-fast", "--parallelism", "1", "--format", "json")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    begun = [event["address"] for event in events if event["event"] == "action_start"]
+    assert (done.exit, begun) == (5, ["m0@1::a.txt"])
+    assert len(events[-1]["warnings"]) == 5
+    assert wanrec.run("apply", "-y").exit == 9
+
+
 @pytest.mark.parametrize(
     "words",
     [
