@@ -288,16 +288,26 @@ class Tree:
 
 
 def _no_root(where: str, found: EntryKind) -> WanrecError:
-    what = {
-        EntryKind.MISSING: "does not exist",
-        EntryKind.SYMLINK: "is a symbolic link; name the folder it points to",
-    }.get(found, "is not a directory")
+    what, hint = "is not a directory", "give --root a directory"
+    if found is EntryKind.MISSING:
+        what = "does not exist"
+        hint = f"wanrec init --root {_word(where)}  (or --create-root with plan and apply)"
+    elif found is EntryKind.SYMLINK:
+        what = "is a symbolic link; name the folder it points to"
+        hint = f"--root {_word(os.path.realpath(where))}"
     return WanrecError(
         ErrorCode.INVALID_CONFIG,
         f"the root {printable(where)} {what}",
         where=printable(where),
-        hint="wanrec init --root /srv/models  (or --create-root with plan and apply)",
+        hint=hint,
     )
+
+
+def _word(path: str) -> str:
+    """Return a path as it can be typed into a shell."""
+    import shlex  # only for who is refused
+
+    return shlex.quote(printable(path))
 
 
 def _require_file(st: os.stat_result, rel: str) -> None:

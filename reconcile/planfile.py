@@ -2,8 +2,9 @@
 
 Goes in: a `Plan`, or the bytes of a plan file. Comes out: one JSON document with stable key order
 (contract, section 4), or a `PlanFile`. A plan file is bound to its content by a digest over the
-whole document: an edit, a torn end or a key given twice is `PLAN_CORRUPT`. It holds no absolute
-path of the machine it was made on and no secret. Nothing here reads a disk.
+whole document, and to its bytes: an edit, be it of a blank, a torn end or a key given twice is
+`PLAN_CORRUPT`. It holds no absolute path of the machine it was made on and no secret. Nothing here
+reads a disk.
 """
 
 from __future__ import annotations
@@ -160,6 +161,10 @@ def encode(plan: Plan) -> bytes:
     """Return the plan file: JSON, one line an action, ending with a newline."""
     document = plan_to_dict(plan)
     document["digest"] = _digest(document)
+    return _written(document)
+
+
+def _written(document: Document) -> bytes:
     lines = []
     for name, value in document.items():
         if isinstance(value, list) and value:
@@ -223,6 +228,8 @@ def decode(data: bytes, where: str) -> PlanFile:
     digest = document.get("digest")
     if version != PLAN_FORMAT_VERSION or digest != _digest(document):
         raise _corrupt(where, "its content does not match its digest: it was altered")
+    if data != _written(document):
+        raise _corrupt(where, "it is not the bytes that were saved: it was altered")
     return PlanFile(plan=_plan(document, where), plan_id=digest)
 
 

@@ -54,16 +54,23 @@ def strict_umask() -> Iterator[None]:
     os.umask(before)
 
 
-@pytest.mark.parametrize("what", ["missing", "link", "file"])
-def test_only_a_folder_is_a_root(tmp_path: Path, what: str) -> None:
-    """A root that is missing, a link or a file is refused before anything is touched."""
+@pytest.mark.parametrize(
+    ("what", "help_"),
+    [
+        ("missing", "wanrec init --root {}/missing"),
+        ("link", "--root {}/real"),
+        ("file", "give --root a directory"),
+    ],
+)
+def test_only_a_folder_is_a_root(tmp_path: Path, what: str, help_: str) -> None:
+    """A missing root, a link or a file is refused before anything is touched, and told apart."""
     (tmp_path / "real").mkdir()
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "link").symlink_to("real")
     with pytest.raises(WanrecError) as caught:
         Root.open(tmp_path / what)
     assert caught.value.code is ErrorCode.INVALID_CONFIG
-    assert "wanrec init" in caught.value.hint
+    assert caught.value.hint.startswith(help_.format(tmp_path))
 
 
 @pytest.mark.parametrize("bad", ["/etc", "../x", "a/../b", "a//b", "a/", "./a", "a\0b", "a/\ud800"])

@@ -15,6 +15,7 @@ from wanrec.reconcile.planfile import (
     PlanFile,
     Resume,
     _digest,
+    _written,
     action_to_dict,
     check_resumable,
     decode,
@@ -37,7 +38,7 @@ def plan() -> Plan:
 
 def forged(document: dict[str, Any]) -> bytes:
     """Return a document with a digest that fits."""
-    return json.dumps({**document, "digest": _digest(document)}).encode()
+    return _written({**document, "digest": _digest(document)})
 
 
 def refusal(data: bytes) -> WanrecError:
@@ -101,6 +102,15 @@ def test_an_edit_is_corrupt(plan: Plan) -> None:
     """A changed hash does not fit the digest."""
     good = encode(plan)
     assert refusal(good.replace(b'"serial": 0', b'"serial": 1')).code is ErrorCode.PLAN_CORRUPT
+
+
+def test_an_edit_of_blanks_is_corrupt(plan: Plan) -> None:
+    """A saved plan is the bytes that were reviewed: not one blank or line end more or less."""
+    good = encode(plan)
+    decode(good, "p")
+    compact = json.dumps(json.loads(good)).encode()
+    for edited in (good + b"\n", b" " + good, good.replace(b"\n", b"\r\n"), compact):
+        assert refusal(edited).code is ErrorCode.PLAN_CORRUPT
 
 
 @pytest.mark.parametrize(
