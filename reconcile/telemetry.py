@@ -29,11 +29,14 @@ __all__ = [
     "Span",
     "configure",
     "emit",
+    "patience",
     "shutdown",
     "span",
 ]
 
-SHUTDOWN_S = 2.0
+# A dead collector may cost 2 s in all; loading the SDK is part of that.
+_COST_S = 1.8
+_LEAST_S = 1.0
 Value = str | int | float | bool
 
 
@@ -134,6 +137,7 @@ class _Tracer:
     def __init__(self) -> None:
         self.exporters: tuple[Exporter, ...] = ()
         self.outermost: Span | None = None
+        self.loading_s = 0.0
 
 
 _tracer = _Tracer()
@@ -178,14 +182,25 @@ def configure(trace_file: str | None, environ: Mapping[str, str]) -> tuple[str, 
     """
     if not trace_file and not any(name.startswith("OTEL_") for name in environ):
         return ()
+    began = time.monotonic()
     from wanrec.reconcile.telemetry_export import exporters_for
 
     _tracer.exporters, warnings = exporters_for(trace_file, environ)
+    _tracer.loading_s = time.monotonic() - began
     return warnings
 
 
-def shutdown(timeout: float = SHUTDOWN_S) -> bool:
-    """Hand over what is left, for at most `timeout` seconds; False when that was not enough."""
+def patience(loading_s: float) -> float:
+    """Seconds a collector gets for the last spans, after so many were spent on loading the SDK."""
+    return max(_COST_S - loading_s, _LEAST_S)
+
+
+def shutdown(timeout: float | None = None) -> bool:
+    """Hand over what is left, for at most `timeout` seconds; False when that was not enough.
+
+    Args:
+        timeout: None: what `patience` leaves.
+    """
     exporters, _tracer.exporters = _tracer.exporters, ()
     if not exporters:
         return True
@@ -198,7 +213,7 @@ def shutdown(timeout: float = SHUTDOWN_S) -> bool:
     # A daemon: a collector that accepts and never answers must not keep the process alive.
     closing = threading.Thread(target=close, name="wanrec-telemetry", daemon=True)
     closing.start()
-    closing.join(timeout)
+    closing.join(patience(_tracer.loading_s) if timeout is None else timeout)
     return delivered == [True]
 
 

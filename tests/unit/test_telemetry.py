@@ -188,6 +188,13 @@ def test_hung_collector_costs_two_seconds() -> None:
     assert inside < LESS_THAN_ITS_OWN_S
 
 
+def test_loading_the_sdk_is_part_of_the_cost() -> None:
+    """Two seconds are for loading and waiting together; a collector always gets one of them."""
+    assert telemetry.patience(0.5) + 0.5 < 2
+    assert telemetry.patience(0.0) < 2
+    assert telemetry.patience(60.0) == 1
+
+
 def test_dead_collector_changes_nothing() -> None:
     """Nobody listens: at most two seconds, the same exit code, no noise."""
     pytest.importorskip("opentelemetry.sdk", reason="the otel extra is optional")
