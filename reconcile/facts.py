@@ -53,7 +53,7 @@ class FileFact:
     """What was seen at one path. `sha256` is there only when the bytes were read.
 
     Times are nanoseconds since the epoch, sizes bytes. `error` names why a path could not be
-    looked at (kind UNREADABLE).
+    looked at (kind UNREADABLE). `nlink` does not count names that go without anybody's doing.
     """
 
     kind: EntryKind

@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 __all__ = ["STAGED_BLOBS", "FactTable", "observe"]
 
 STAGED_BLOBS = f"{WANREC_DIR}/stage/blob"
+_RETIRED = f"{WANREC_DIR}/stage/retired"
 _HEX = frozenset("0123456789abcdef")
 _NO_FILES: dict[str, FileRecord] = {}
 _NO_SPECS: dict[str, FileSpec] = {}
+_NONE_WAITING: dict[int, int] = {}
 
 Wanted = Mapping[str, Mapping[str, FileSpec]]
 Recorded = Mapping[str, Mapping[str, FileRecord]]
@@ -163,6 +165,7 @@ class _Look:
         self.facts: dict[str, FileFact] = {}
         self.trusted: dict[str, FileRecord] = {}
         self.links: dict[str, int] = {}
+        self.waiting: Mapping[int, int] | None = None
         self.to_hash: list[tuple[str, str]] = []
 
     def at(self, places: dict[str, _Group], directories: Mapping[str, str]) -> list[str]:
@@ -197,9 +200,12 @@ class _Look:
             if record is not None and regular and not deep and _believed(record, st):
                 trusted[address] = record
                 if st.st_nlink != 1:
-                    self.links[address] = st.st_nlink
+                    self.links[address] = self._lasting_links(st)
                 continue
-            self.facts[address] = fact_of(st)
+            fact = fact_of(st)
+            if regular and st.st_nlink != 1:
+                fact = attrs.evolve(fact, nlink=self._lasting_links(st))
+            self.facts[address] = fact
             if regular and (
                 deep
                 or (spec is not None and spec.size in (None, st.st_size))
@@ -213,6 +219,19 @@ class _Look:
             return False
         self.budget -= record.size
         return True
+
+    def _lasting_links(self, st: os.stat_result) -> int:
+        """Count the names of a file without those of replaced directories, which go by themselves.
+
+        A file that was carried over an update has a name in the old directory for a while.
+        """
+        if self.waiting is None:
+            self.waiting = _NONE_WAITING
+            if any(name.endswith(".json") for name in self.root.walk(_RETIRED)):
+                from wanrec.reconcile.stage_retired import waiting_names  # seldom, right after runs
+
+                self.waiting = waiting_names(self.root)
+        return st.st_nlink - self.waiting.get(st.st_ino, 0)
 
     def hash(self, threads: int, stop: Stop | None) -> None:
         """Read what must be read; names of one inode are read once."""

@@ -7,14 +7,16 @@ when. Nothing here removes anything.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 
 import attrs
 
 from wanrec.reconcile.disk import Root
+from wanrec.reconcile.disk_walk import Tree
 from wanrec.reconcile.stage import STAGE
 
-__all__ = ["RETIRED", "Retired", "read_retired", "write_retired"]
+__all__ = ["RETIRED", "Retired", "read_retired", "waiting_names", "write_retired"]
 
 RETIRED = f"{STAGE}/retired"
 
@@ -52,7 +54,7 @@ def write_retired(root: Root, retired: Retired) -> None:
     root.write_atomic(retired.note, json.dumps(document).encode(), 0o644, draft=draft)
 
 
-def read_retired(root: Root) -> list[Retired]:
+def read_retired(root: Tree) -> list[Retired]:
     """All retired directories, oldest first; a note that cannot be read is passed over."""
     found = []
     for name in sorted(root.walk(RETIRED)):
@@ -65,3 +67,8 @@ def read_retired(root: Root) -> list[Retired]:
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
     return sorted(found, key=lambda retired: retired.until_ns)
+
+
+def waiting_names(root: Tree) -> Mapping[int, int]:
+    """Inode → how many of its names go when all directories that wait are removed."""
+    return Counter(ino for retired in read_retired(root) for _, _, ino in retired.names.values())

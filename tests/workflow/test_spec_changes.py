@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from typing import Any
 
@@ -287,3 +288,18 @@ def test_a_foreign_file_at_a_wanted_path(wanrec: Program) -> None:
     wanrec.ok("apply", "-y", "--allow-foreign")
     assert wanrec.files() == {f"wan22/m@1/{path}": data for path, data in files.items()}
     assert wanrec.ok("plan").stdout.splitlines()[0] == NO_CHANGES
+
+
+def test_an_update_hides_nothing_of_what_a_delete_frees(wanrec: Program) -> None:
+    """What an update carried over has a name in the old directory for a while: it is freed too."""
+    for small in (b"1", b"22"):
+        files = {"kept.txt": b"k" * 1000, "changed.txt": small}
+        model = declare(files, mirror(wanrec, "m", files))
+        wanrec.write("specs/m.toml", spec_text({"m@1": model}))
+        settle(wanrec)
+    os.utime(wanrec.root / "wan22/m@1/kept.txt")
+    gone = wanrec.run("plan", "--destroy", "--allow-delete", "--format", "json")
+    assert gone.json()["summary"]["bytes_to_free"] == 1002
+    os.link(wanrec.root / "wan22/m@1/kept.txt", wanrec.project / "mine")
+    held = wanrec.run("plan", "--destroy", "--allow-delete", "--format", "json")
+    assert held.json()["summary"]["bytes_to_free"] == 2
