@@ -20,6 +20,7 @@ from typing import ClassVar, Self
 
 import attrs
 
+from wanrec.providers.checksums import Checksum
 from wanrec.providers.limits import Limits
 from wanrec.providers.listing import checked_listing
 from wanrec.providers.source_url import SourceUrl, redacted
@@ -79,6 +80,7 @@ class Located:
         etag: the validator to pin, or None.
         revision: commit or version the bytes belong to, or None.
         sha256: what the source says the content is; a hint, never the identity of the spec.
+        checksum: another checksum that the source vouches for, or None.
         local_path: a file of this machine to read directly, or None.
         url: where ranges are asked for; may hold a signature, never printed.
         headers: request headers; may hold a token, never printed.
@@ -90,6 +92,7 @@ class Located:
     etag: str | None = None
     revision: str | None = None
     sha256: str | None = None
+    checksum: Checksum | None = None
     local_path: Path | None = None
     url: str | None = attrs.field(default=None, repr=False)
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)

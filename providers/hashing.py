@@ -11,11 +11,11 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from wanrec.reconcile.part_digests import PART_BYTES, PartDigests, PartHasher
 
-__all__ = ["CAN_READ_AT", "PrefixHasher", "read_at", "write_at"]
+__all__ = ["CAN_READ_AT", "PrefixHasher", "pieces_of", "read_at", "write_at"]
 
 CAN_READ_AT = hasattr(os, "preadv") and hasattr(os, "pwrite")
 """False where descriptors have one shared offset only: no second thread may read there."""
@@ -33,6 +33,14 @@ def read_at(fd: int, view: memoryview, offset: int) -> int:
     data = os.read(fd, len(view))
     view[: len(data)] = data
     return len(data)
+
+
+def pieces_of(fd: int) -> Iterator[memoryview]:
+    """Yield a file from its start to its end; each piece is good until the next is asked for."""
+    buffer, at = memoryview(bytearray(_CHUNK)), 0
+    while count := read_at(fd, buffer, at):
+        yield buffer[:count]
+        at += count
 
 
 def write_at(fd: int, view: memoryview, offset: int) -> None:

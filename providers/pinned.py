@@ -41,11 +41,14 @@ class PinnedSource:
         """The validator of the answers so far, or None."""
         return self._located.etag
 
-    def ask_size(self) -> None:
-        """Learn size and validator where the source tells them before it sends bytes."""
+    def ask(self) -> Located | None:
+        """Learn size, validator and checksums where the source tells them before it sends bytes."""
         with contextlib.suppress(SourceFault):
             self._located = self.provider.locate(self.path, probe=True)
-            self.size = self._located.size
+            if self.size is None:
+                self.size = self._located.size
+            return self._located
+        return None
 
     def pin(self, etag: str | None) -> None:
         """Bind the next answers to a validator, or free them with None."""

@@ -15,8 +15,9 @@ from types import TracebackType
 from typing import NamedTuple, TypeVar
 
 from wanrec.providers.base import Located, Provider, SourceFault
+from wanrec.providers.checksums import Checksum
 from wanrec.providers.flushing import Flusher
-from wanrec.providers.hashing import CAN_READ_AT, PrefixHasher, write_at
+from wanrec.providers.hashing import CAN_READ_AT, PrefixHasher, pieces_of, write_at
 from wanrec.providers.limits import MIB, Limits
 from wanrec.providers.pacing import Pace
 from wanrec.providers.parts import Part, Parts
@@ -107,9 +108,34 @@ class RangeTransfer:
             resumable.drop_journal()
 
     def _receive(self) -> Received:
-        if self._source.size is None:
-            self._source.ask_size()
-            self._pace.total = self._source.size
+        if self._source.size is not None and self._sha256 is not None:
+            return self._receive_known()
+        told = self._source.ask()
+        self._pace.total = self._source.size
+        received = self._receive_known()
+        if self._sha256 is None and told is not None:
+            self._vouched(received, told)
+        return received
+
+    def _vouched(self, received: Received, told: Located) -> None:
+        """Without a hash of ours, what the source says about its bytes has to hold."""
+        holds = told.sha256 in (None, received.sha256)
+        if told.sha256 is None and told.checksum is not None:
+            holds = self._holds(told.checksum, received)
+        if not holds:
+            raise self._source.provider.error(
+                ErrorCode.CHECKSUM_FAIL,
+                f"{self._source.path!r} came with other bytes than the source vouches for",
+            )
+
+    def _holds(self, checksum: Checksum, received: Received) -> bool:
+        if received.content is not None:
+            return checksum.holds([received.content])
+        part = received.part
+        assert part is not None
+        return self._on_disk(part, lambda: checksum.holds(pieces_of(part.fd)))
+
+    def _receive_known(self) -> Received:
         size = self._source.size
         if size is not None and size < self._limits.small_file:
             return self._receive_small(size)

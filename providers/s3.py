@@ -17,6 +17,7 @@ from urllib.parse import quote
 import attrs
 
 from wanrec.providers.base import Body, CatalogueEntry, Located, ProviderContext, SourceFault
+from wanrec.providers.checksums import offered
 from wanrec.providers.http import HttpProvider
 from wanrec.providers.pool import Response
 from wanrec.providers.s3_account import Account, AccountError, translated
@@ -67,6 +68,7 @@ class S3Provider(HttpProvider):
             etag=told.get("etag"),
             revision=version,
             sha256=_whole_sha256(told),
+            checksum=offered(told),
             url=_with_version(located.url, version),
         )
 

@@ -204,8 +204,10 @@ class Desk:
     ) -> None:
         provider = listing.provider
         git = hashlib.sha1(b"blob %d\0" % entry.size, usedforsecurity=False)
-        located = self._patiently(lambda: provider.locate(entry.path))
+        ask = provider.lists and not listing.local and not is_git_blob(entry)
+        located = self._patiently(lambda: provider.locate(entry.path, probe=ask))
         located = attrs.evolve(located, size=entry.size, etag=entry.etag or located.etag)
+        vouched = located.checksum.begin() if located.checksum is not None else None
         total = 0
         if entry.size:
             with provider.open_range(located, 0, None) as body:
@@ -213,11 +215,18 @@ class Desk:
                 while total <= entry.size and (count := body.readinto(buffer)):
                     take(buffer[:count])
                     git.update(buffer[:count])
+                    if vouched is not None:
+                        vouched.update(buffer[:count])
                     total += count
                     self.progress(count)
                     self.check_stop()
         if total != entry.size or (is_git_blob(entry) and git.hexdigest() != entry.blob_id):
             raise _changed(provider, entry.path)
+        if vouched is not None and not vouched.holds():
+            raise provider.error(
+                ErrorCode.CHECKSUM_FAIL,
+                f"{entry.path!r} came with other bytes than the source vouches for",
+            )
 
     def at_once(self, work: Callable[[_S], _T], items: Sequence[_S]) -> list[_T]:
         """Do the work for all items, several at a time; the first failure is raised."""

@@ -71,11 +71,11 @@ class Seaweed:
         self.put("public", {f"{prefix}/{path}": content for path, content in files.items()})
         return f"public/{prefix}"
 
-    def put(self, bucket: str, files: Mapping[str, bytes]) -> None:
-        """Write objects."""
+    def put(self, bucket: str, files: Mapping[str, bytes], algorithm: str = "SHA256") -> None:
+        """Write objects, each with a checksum that the server keeps."""
         for path, content in files.items():
             self._client.put_object(
-                Bucket=bucket, Key=path, Body=content, ChecksumAlgorithm="SHA256"
+                Bucket=bucket, Key=path, Body=content, ChecksumAlgorithm=algorithm
             )
 
     def put_in_parts(self, bucket: str, key: str, parts: list[bytes]) -> str:
