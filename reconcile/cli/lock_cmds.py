@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +21,24 @@ if TYPE_CHECKING:
 __all__ = ["ByteCounter", "lock", "run_lock"]
 
 _SAY_EVERY = 1024 * 1024 * 1024
+_DRAW_AFTER_S = 0.5
+_DRAW_EVERY_S = 0.2
 
 
 class ByteCounter:
-    """Tells on stderr how much has been read, a line for each GiB; thread-safe."""
+    """Tells on stderr how much has been read; thread-safe.
+
+    On a terminal one line that is drawn again and again, elsewhere a line for each GiB.
+    """
 
     def __init__(self, session: Session, what: str) -> None:
         self._session = session
         self._what = what
+        self._live = session.live
         self._lock = threading.Lock()
         self._done = 0
+        self._begun = time.monotonic()
+        self._next = self._begun + _DRAW_AFTER_S
 
     def __call__(self, count: int) -> None:
         """Count bytes."""
@@ -37,7 +46,13 @@ class ByteCounter:
 
         with self._lock:
             before, self._done = self._done, self._done + count
-            if before // _SAY_EVERY != self._done // _SAY_EVERY:
+            if self._live:
+                now = time.monotonic()
+                if now >= self._next:
+                    self._next = now + _DRAW_EVERY_S
+                    speed = human_bytes(int(self._done / (now - self._begun)))
+                    self._session.draw(f"{self._what} {human_bytes(self._done)}, {speed}/s")
+            elif before // _SAY_EVERY != self._done // _SAY_EVERY:
                 self._session.say(f"{self._what} {human_bytes(self._done)} …")
 
 

@@ -42,6 +42,8 @@ class Session:
         self.graceful = False
         self.signal = 0
         self.reader_gone = False
+        self._drawn = ""
+        self._drawing = threading.Lock()
 
     @property
     def verbosity(self) -> int:
@@ -100,6 +102,7 @@ class Session:
         Raises:
             WanrecError: NO_SPACE or FILESYSTEM_ERROR when stdout cannot take it.
         """
+        self.draw("")
         if self.reader_gone or sys.stdout is None:
             return
         try:
@@ -124,11 +127,25 @@ class Session:
         finally:
             os.close(null)
 
+    def draw(self, text: str) -> None:
+        """Replace the one line at the end of a terminal that shows how far a long work is."""
+        with self._drawing:
+            if self._drawn == text or sys.stderr is None:
+                return
+            blank = " " * len(self._drawn)
+            self._drawn = text
+            try:
+                sys.stderr.write(f"\r{blank}\r{text}")
+                sys.stderr.flush()
+            except (OSError, ValueError):
+                return  # nobody is left to be told
+
     def say(self, text: str, level: str = "info", **fields: object) -> None:
         """Tell the user something that is not data. Levels: debug, info, warning, error."""
         lowest = {"debug": 1, "info": 0, "warning": -1, "error": -1}[level]
         if self.verbosity < lowest or sys.stderr is None:
             return
+        self.draw("")
         line = self._log_line(text, level, fields) if self._json_log else text
         try:
             sys.stderr.write(line.rstrip("\n") + "\n")
