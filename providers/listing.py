@@ -39,7 +39,7 @@ def checked_listing(
     for entry in entries:
         fault = check_path(entry.path)
         if fault is not None:
-            raise error(fault.code, f"the listing names a file {fault.message}")
+            raise error(fault.code, f"the listing names a file that is refused: {fault.message}")
         why = _not_credible(entry, seen)
         if why is not None:
             summary = f"the listing is not credible at {entry.path!r}: {why}"

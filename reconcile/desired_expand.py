@@ -183,7 +183,11 @@ class _Expansion:
             return
         for file in files:
             if not policy.allow_pickle and file.path.lower().endswith(PICKLE_SUFFIXES):
-                message = f"{file.path} (from the lock file) can run code when it is loaded"
+                message = (
+                    f"{file.path} (from the lock file) can run code when it is loaded; leave it"
+                    " out with ignore_patterns, or list the model's files in the spec, with"
+                    ' allow_pickle = "REASON" at this one'
+                )
                 self._fault(message, "", ErrorCode.POLICY_DENIED)
             if file.variant is not None and file.variant not in self.decl.variants:
                 message = f'{file.path} is locked for "{file.variant}", which is no variant'

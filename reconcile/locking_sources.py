@@ -90,7 +90,7 @@ class Desk:
             WanrecError: the last source's error, when none answered.
         """
         found: list[Listing] = []
-        failure: WanrecError | None = None
+        failures: list[tuple[str, WanrecError]] = []
         asked = tuple(paths)
         for url in urls:
             self.check_stop()
@@ -99,11 +99,13 @@ class Desk:
             except WanrecError as error:
                 if error.code in _NOT_CREDIBLE:
                     raise
-                failure = error
-                self.warn(f"{error.source or url}: {error.summary}")
-        if not found:
-            assert failure is not None  # a model without sources is no valid model
-            raise failure
+                failures.append((url, error))
+        # The last one is the error itself where nothing answered; no valid model has no sources.
+        last = None if found else failures.pop()[1]
+        for url, error in failures:
+            self.warn(f"{error.source or url}: {error.summary}")
+        if last is not None:
+            raise last
         return found
 
     def _listing(self, url: str, paths: tuple[str, ...]) -> Listing:

@@ -37,7 +37,7 @@ def init(session: Session, /, urls: tuple[str, ...]) -> None:
     )
     spec = starter.SPEC + starter.models_text(urls)
     written = _write_starter(session, here, "specs/models.toml", spec)
-    if urls and not written:
+    if urls and not written and not _is_begun(here / "specs", spec):
         raise WanrecError(
             ErrorCode.INVALID_CONFIG,
             "specs/models.toml is there already: the URLs were not added",
@@ -52,6 +52,15 @@ def init(session: Session, /, urls: tuple[str, ...]) -> None:
         session.say("Wrote specs/models.lock.toml. Next: `wanrec plan`.")
         return
     session.say("Next: edit specs/models.toml, then `wanrec validate` and `wanrec plan`.")
+
+
+def _is_begun(specs: Path, text: str) -> bool:
+    """True where an earlier run wrote this very spec and then could not lock it."""
+    try:
+        same = (specs / "models.toml").read_text(encoding="utf-8") == text
+    except (OSError, ValueError):
+        return False
+    return same and not (specs / "models.lock.toml").exists()
 
 
 def _write_starter(session: Session, folder: Path, name: str, text: str) -> bool:

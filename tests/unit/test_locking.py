@@ -220,10 +220,18 @@ def test_an_overwrite_between_listing_and_asking() -> None:
         ([CatalogueEntry(path="a", size=-1)], ErrorCode.INVALID_MANIFEST, "-1 bytes"),
         ([CatalogueEntry(path="a", size=2**63)], ErrorCode.INVALID_MANIFEST, "bytes"),
         ([entry("a", b"x", sha256="../x")], ErrorCode.INVALID_MANIFEST, "a sha256 that is none"),
-        ([entry("../../etc/passwd", b"x")], ErrorCode.UNSAFE_PATH, "names a file"),
-        ([entry("/etc/passwd", b"x")], ErrorCode.UNSAFE_PATH, "names a file"),
-        ([entry("a\nb", b"x")], ErrorCode.UNSAFE_PATH, "names a file"),
-        ([entry("a/" * 2000 + "b", b"x")], ErrorCode.PATH_TOO_LONG, "names a file"),
+        (
+            [entry("../../etc/passwd", b"x")],
+            ErrorCode.UNSAFE_PATH,
+            "names a file that is refused: ",
+        ),
+        ([entry("/etc/passwd", b"x")], ErrorCode.UNSAFE_PATH, "names a file that is refused: "),
+        ([entry("a\nb", b"x")], ErrorCode.UNSAFE_PATH, "names a file that is refused: "),
+        (
+            [entry("a/" * 2000 + "b", b"x")],
+            ErrorCode.PATH_TOO_LONG,
+            "names a file that is refused: ",
+        ),
     ],
 )
 def test_listings_that_are_not_credible(

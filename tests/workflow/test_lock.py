@@ -177,6 +177,17 @@ def test_a_source_that_is_away(wanrec: Program) -> None:
     spec(wanrec, {"a@1": {"sources": [away]}}, "other")
     refused = wanrec.run("lock", "specs/other.toml")
     assert refused.exit == 5 and "SOURCE_UNAVAILABLE" in refused.stderr
+    assert "Warning" not in refused.stderr  # the error says it
+
+
+def test_pickles_that_were_locked(wanrec: Program) -> None:
+    """A pickle that a source lists is refused by name, with both ways out."""
+    spec(wanrec, {"a@1": {"sources": [mirror(wanrec, "a", {"w.pth": b"1", "x.json": b"{}"})]}})
+    wanrec.ok("lock")
+    refused = wanrec.run("plan")
+    assert refused.exit == 3 and "POLICY_DENIED" in refused.stderr
+    assert "w.pth" in refused.stderr and "ignore_patterns" in refused.stderr
+    assert 'allow_pickle = "REASON"' in refused.stderr
 
 
 def test_declared_files_are_filled_in(wanrec: Program) -> None:
@@ -377,9 +388,10 @@ def test_unpinned_files_are_filled_in(wanrec: Program) -> None:
 def test_init_with_urls(wanrec: Program) -> None:
     """Source URLs become a spec and its lock in one go; what is there already is kept."""
     urls = [f"local://../mirror/{name}" for name in ("one", "two/one")]
+    assert wanrec.run("init", *urls).exit == 5
     for name in ("one", "two/one"):
         mirror(wanrec, name, {"x.json": name.encode()})
-    wanrec.ok("init", *urls)
+    wanrec.ok("init", *urls)  # the same again: the spec is there, and its lock still wanted
     assert list(locked(wanrec, "models")) == ["one-2@1.0.0", "one@1.0.0"]
     assert "Plan: 2 to create" in wanrec.ok("plan").stdout
     refused = wanrec.run("init", *urls)

@@ -125,6 +125,7 @@ def test_a_repository_that_cannot_be_read(
     refused = online.run("lock")
     assert refused.exit == 5 and "Error[AUTH_FAIL]" in refused.stderr
     assert f"{hub.url}/{repo}" in refused.stderr  # where access is asked for
+    assert "Error[AUTH_FAIL]: the repository is " in refused.stderr
     assert not (online.program.project / "specs/m.lock.toml").exists()
 
 
