@@ -23,6 +23,7 @@ __all__ = [
     "fact_of",
     "is_junction",
     "kind_of",
+    "no_folder",
     "split_path",
     "unreadable",
 ]
@@ -93,6 +94,16 @@ def fact_of(st: os.stat_result) -> FileFact:
         ino=st.st_ino,
         dev=st.st_dev,
         nlink=st.st_nlink,
+    )
+
+
+def no_folder(place: str, kind: EntryKind) -> FileFact:
+    """Return the fact for what lies below a link or a file, where only a folder will do."""
+    names = {EntryKind.SYMLINK: "a symbolic link", EntryKind.FILE: "a file"}
+    found = names.get(kind, "a special file")
+    return FileFact(
+        kind=EntryKind.OTHER if kind is EntryKind.FILE else kind,
+        error=f"{found} lies where a folder is needed: {printable(place)}",
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Container, Iterable, Sequence
 
-from wanrec.reconcile.disk_paths import unreadable
+from wanrec.reconcile.disk_paths import no_folder, unreadable
 from wanrec.reconcile.disk_walk import Tree
 from wanrec.reconcile.facts import EntryKind, FileFact
 
@@ -48,8 +48,8 @@ def _each_alone(tree: Tree, folder: str, wanted: Sequence[str]) -> list[Seen]:
     place = tree.stat(folder)
     if place.kind is EntryKind.MISSING:
         return [None] * len(wanted)
-    if place.kind is EntryKind.FILE:
-        place = FileFact(kind=EntryKind.OTHER, error="a file stands where a folder is needed")
+    if place.error is None and place.kind is not EntryKind.DIRECTORY:
+        place = no_folder(folder, place.kind)
     if place.kind is not EntryKind.DIRECTORY:
         return [place] * len(wanted)
     facts = [tree.stat(f"{folder}/{name}" if folder else name) for name in wanted]

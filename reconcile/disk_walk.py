@@ -27,6 +27,7 @@ from wanrec.reconcile.disk_paths import (
     fact_of,
     is_junction,
     kind_of,
+    no_folder,
     split_path,
     unreadable,
 )
@@ -120,7 +121,7 @@ class Tree:
             return _MISSING
         except OSError as exc:
             if exc.errno in (errno.ENOTDIR, errno.ELOOP):
-                return FileFact(kind=self._obstacle(split_path(rel)), error="no folder on the way")
+                return self._obstacle(split_path(rel))
             return unreadable(exc)
 
     def exists(self, rel: str) -> bool:
@@ -278,13 +279,14 @@ class Tree:
                 raise OSError(errno.ELOOP if linked else errno.ENOTDIR, "not a folder", path)
         return path
 
-    def _obstacle(self, parts: list[str]) -> EntryKind:
-        """Say what kind of entry stands where a folder is needed."""
+    def _obstacle(self, parts: list[str]) -> FileFact:
+        """Say what stands where a folder is needed."""
         for depth in range(1, len(parts)):
-            kind = self.stat("/".join(parts[:depth])).kind
+            place = "/".join(parts[:depth])
+            kind = self.stat(place).kind
             if kind is not EntryKind.DIRECTORY:
-                return EntryKind.OTHER if kind is EntryKind.FILE else kind
-        return EntryKind.OTHER
+                return no_folder(place, kind)
+        return FileFact(kind=EntryKind.OTHER, error="no folder on the way")
 
 
 def _no_root(where: str, found: EntryKind) -> WanrecError:

@@ -38,6 +38,13 @@ def clash(model: DesiredModel, records: Mapping[str, FileRecord]) -> Block | Non
 
 def unsafe(address: str, fact: FileFact) -> Block:
     """Something that is no regular file lies at a wanted path; links are never followed."""
+    if fact.error is not None:  # the place itself could not be reached
+        return Block(
+            code=ErrorCode.UNSAFE_PATH,
+            message=fact.error,
+            address=address,
+            hint="put a folder in its place; links below the root are never followed",
+        )
     names = {EntryKind.SYMLINK: "a symbolic link", EntryKind.DIRECTORY: "a directory"}
     return Block(
         code=ErrorCode.UNSAFE_PATH,

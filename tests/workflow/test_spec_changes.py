@@ -303,3 +303,26 @@ def test_an_update_hides_nothing_of_what_a_delete_frees(wanrec: Program) -> None
     os.link(wanrec.root / "wan22/m@1/kept.txt", wanrec.project / "mine")
     held = wanrec.run("plan", "--destroy", "--allow-delete", "--format", "json")
     assert held.json()["summary"]["bytes_to_free"] == 2
+
+
+@pytest.mark.parametrize("place", ["wan22", "wan22/m@1", "wan22/m@1/d"])
+@pytest.mark.parametrize("kind", ["a symbolic link", "a file"])
+def test_what_lies_where_a_folder_is_needed_is_named(
+    wanrec: Program, place: str, kind: str
+) -> None:
+    """A link or a file on the way to a wanted path is refused by its own name, and not followed."""
+    files = {"d/config.json": b"{}\n"}
+    model = declare(files, mirror(wanrec, "m", files))
+    wanrec.write("specs/m.toml", spec_text({"m@1": model}))
+    obstacle, outside = wanrec.root / place, wanrec.project / "outside"
+    outside.mkdir()
+    obstacle.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "a file":
+        obstacle.write_bytes(b"mine")
+    else:
+        obstacle.symlink_to(outside)
+    refused = wanrec.run("apply", "-y", "--allow-foreign")
+    assert refused.exit == 3
+    assert f"Error[UNSAFE_PATH]: {kind} lies where a folder is needed: {place}\n" in refused.stderr
+    assert obstacle.is_symlink() or obstacle.read_bytes() == b"mine"
+    assert list(outside.iterdir()) == []
