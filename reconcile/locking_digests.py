@@ -120,7 +120,9 @@ class _Finder:
         old = self._known.get((pin.variant, pin.path))
         if old and old.etag and old.etag == pin.entry.etag and old.size == pin.entry.size:
             return [(old.sha256, "the lock file")]
-        told = [(digest, name) for digest, name in self._told(pin) if digest is not None]
+        told: list[_Told] = [
+            (digest, name) for digest, name in self._told(pin) if digest is not None
+        ]
         if told or (pin.entry.size > SMALL and not self._fetch):
             return told
         listing, entry = pin.held[0]

@@ -102,8 +102,8 @@ class Desk:
                 failures.append((url, error))
         # The last one is the error itself where nothing answered; no valid model has no sources.
         last = None if found else failures.pop()[1]
-        for url, error in failures:
-            self.warn(f"{error.source or url}: {error.summary}")
+        for url, failure in failures:
+            self.warn(f"{failure.source or url}: {failure.summary}")
         if last is not None:
             raise last
         return found

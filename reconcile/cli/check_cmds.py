@@ -53,8 +53,14 @@ def validate(session: Session, /, fmt: str, **options: Any) -> None:
     else:
         from wanrec.reconcile.render_words import plural
 
+        chosen = {model.spec for model in models}
+        shown = [
+            path
+            for path in specs
+            if path in chosen or not (any(options.values()) or path.endswith(".lock.toml"))
+        ]
         counts = (plural(len(models), "model"), plural(files, "file"))
-        text = f"Valid: {plural(len(specs), 'spec file')}, {', '.join(counts)}.\n"
+        text = f"Valid: {plural(len(shown), 'spec file')}, {', '.join(counts)}.\n"
     session.write(text)
 
 

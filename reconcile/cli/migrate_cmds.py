@@ -113,8 +113,8 @@ def analyze(session: Session, /, folder: str, fmt: str, **options: Any) -> None:
     if table:
         session.write(columns(("FOLDER", "MODEL", "BY HASH", "BY NAME"), table))
     lines = [f"  ?  {address}  not found" for address in sorted(found.missing)]
-    missing = plural(len(found.missing), "file")
-    lines.append(f"{plural(len(found.models), 'model')} can be whole, {missing} missing.")
+    lacking = plural(len(found.missing), "file")
+    lines.append(f"{plural(len(found.models), 'model')} can be whole, {lacking} missing.")
     session.write("".join(f"{line}\n" for line in lines))
 
 
@@ -135,7 +135,7 @@ def plan(
     from wanrec.reconcile.render import PlanFormat, render_plan
 
     engine = session.engine()
-    how = {"dry_run": out is None, "link": link, "keep_going": keep_going}
+    how: dict[str, Any] = {"dry_run": out is None, "link": link, "keep_going": keep_going}
     done = _run(session, engine, folder, options, plan_only=True, **how)
     if done.plan is None and not done.missing:
         session.say("Nothing to bring in: every model is there.")

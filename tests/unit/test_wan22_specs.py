@@ -116,6 +116,9 @@ def test_the_checkout_is_valid(wanrec: Program, checkout: Path) -> None:
     """`wanrec validate` finds the demo and the WAN2.2 specs, and all of them are sound."""
     found = wanrec.ok("validate", "--format", "json", cwd=checkout).json()["specs"]
     assert {"specs/demo.toml", *(f"specs/{name}.toml" for name in SPECS)} <= set(found)
+    text = wanrec.ok("validate", "specs/wan22.toml", cwd=checkout).stdout
+    assert text == "Valid: 1 spec file, 3 models, 96 files.\n"
+    assert wanrec.ok("validate", "specs/", cwd=checkout).stdout.startswith("Valid: 4 spec files, ")
 
 
 def test_the_documented_spec_is_sound(checkout: Path) -> None:
