@@ -227,7 +227,8 @@ class Gatherer:
         )
         with span("wanrec.fetch", address=action.address) as fetching:
             fetched = self._fetcher.fetch(request)
-            fetching.set(source=fetched.source, bytes=fetched.bytes_fetched)
+            attempt = 1 + len(fetched.failovers)
+            fetching.set(source=fetched.source, bytes=fetched.bytes_fetched, attempt=attempt)
         if fetched.digests is not None:
             part_records.remember(self._root, fetched.digests)
         identity = self._root.stat(fetched.staged)

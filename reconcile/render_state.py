@@ -117,6 +117,8 @@ def state_show_text(state: State, keys: Sequence[str] | None = None) -> str:
     """Return recorded models with all their files; None: every model."""
     from wanrec.state.model import files_by_model
 
+    if not state.lineage and keys is None:
+        return "Nothing is recorded yet.\n"
     grouped = files_by_model(state.files)
     head = f"lineage {escaped(state.lineage)}, serial {state.serial}\n" if keys is None else ""
     shown = state.models if keys is None else {key: state.models[key] for key in keys}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -168,6 +169,21 @@ def test_trace_file(wanrec: Program) -> None:
         for span in scope["spans"]
     }
     assert {"wanrec.plan", "wanrec.refresh", "wanrec.apply", "wanrec.lock.wait"} <= names
+
+
+def test_trace_says_which_source_delivered(wanrec: Program) -> None:
+    """`wanrec.attempt` of a fetch counts the sources that were tried, the last one delivering."""
+    spec = declare(wanrec, {"a@1": {"x.txt": b"x"}})
+    spec.write_text(spec.read_text().replace('"local://', '"local://nowhere", "local://', 1))
+    wanrec.ok("apply", "-y", "--trace-file", "t.jsonl")
+    text = (wanrec.project / "t.jsonl").read_text()
+    (found,) = re.findall(r'"wanrec.attempt", *"value": *\{"intValue": *"?(\d+)', text)
+    assert found == "2"
+
+
+def test_nothing_is_recorded_yet(wanrec: Program) -> None:
+    """`show state` on a root that nothing was applied to says so in words."""
+    assert wanrec.ok("show", "state").stdout == "Nothing is recorded yet.\n"
 
 
 def test_module_is_the_program(wanrec: Program) -> None:
