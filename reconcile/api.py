@@ -243,12 +243,14 @@ def status(model: str, variant: str | None = None, *, engine: Engine | None = No
     word = model if variant is None else model_key(model, variant)
     try:
         rows = engine.status(SelectArgs(words=(word,)))
-        if len(rows) > 1:  # a word without a variant means the default one, as in `ensure`
-            from wanrec.reconcile.engine_ensure import declared
+        if variant is not None or "[" not in rows[0].model:
+            return rows[0]
+        # A word without a variant means the default one, as in `ensure`, installed or not.
+        from wanrec.reconcile.engine_ensure import declared
 
-            key = declared(engine, model, variant).key
-            rows = tuple(row for row in rows if row.model == key) or rows
-        return rows[0]
+        key = declared(engine, model, variant).key
+        found = [row for row in rows if row.model == key]
+        return (found or engine.status(SelectArgs(words=(key,))))[0]
     except WanrecError as error:
         if error.code is not ErrorCode.MISSING_MANIFEST:
             raise

@@ -130,6 +130,14 @@ def test_status_answers_for_the_default_variant(
     assert wanrec_status("a@1", engine=engine).model == "a@1[fp16]"
     other = wanrec_status("a@1", "bf16", engine=engine)
     assert (other.model, other.state, other.presence) == ("a@1[bf16]", "COMPLETE", "on-demand")
+    text = (applied.project / "specs/models.toml").read_text()
+    only = 'default_variant = "fp16"\ninstall = ["bf16"]'
+    assert 'default_variant = "fp16"' in text
+    applied.write("specs/models.toml", text.replace('default_variant = "fp16"', only))
+    applied.ok("apply", "-y", "--allow-delete")
+    meant = wanrec_status("a@1", engine=Engine.from_config())
+    assert (meant.model, meant.state) == ("a@1[fp16]", "NOT_PRESENT")
+    assert applied.ok("path", "a@1").stdout.endswith("/a@1@fp16\n")
 
 
 def test_state_needs_its_folder(applied: Program) -> None:
