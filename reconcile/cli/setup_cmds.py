@@ -28,6 +28,7 @@ def init(session: Session, /, urls: tuple[str, ...]) -> None:
     """
     from wanrec.reconcile.cli import starter
 
+    _check_urls(session, urls)
     root = session.given.get("root")
     if root is not None:
         _create_root(Path(str(root)))
@@ -61,6 +62,18 @@ def _is_begun(specs: Path, text: str) -> bool:
     except (OSError, ValueError):
         return False
     return same and not (specs / "models.lock.toml").exists()
+
+
+def _check_urls(session: Session, urls: tuple[str, ...]) -> None:
+    """Refuse what is no source before anything is written; plug-ins may know more schemes."""
+    if not urls:
+        return
+    from wanrec.providers.source_url import parse_source
+    from wanrec.reconcile.engine_hooks import activate
+
+    activate(session.settings())
+    for url in urls:
+        parse_source(url)
 
 
 def _write_starter(session: Session, folder: Path, name: str, text: str) -> bool:

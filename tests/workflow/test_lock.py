@@ -396,3 +396,11 @@ def test_init_with_urls(wanrec: Program) -> None:
     assert "Plan: 2 to create" in wanrec.ok("plan").stdout
     refused = wanrec.run("init", *urls)
     assert refused.exit == 3 and "there already" in refused.stderr
+
+
+def test_init_refuses_what_is_no_source(wanrec: Program) -> None:
+    """A URL of an unknown scheme is refused before any file is written."""
+    before = sorted(wanrec.project.rglob("*"))
+    refused = wanrec.run("init", "local://../mirror/one", "ftp://host/two")
+    assert refused.exit == 3 and "INVALID_MANIFEST" in refused.stderr
+    assert sorted(wanrec.project.rglob("*")) == before
