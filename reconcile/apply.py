@@ -23,7 +23,7 @@ from wanrec.reconcile.apply_tally import Tally
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.gather import FetchFiles, Gathered, Gatherer
-from wanrec.reconcile.model import Desired, DesiredModel
+from wanrec.reconcile.model import ActionKind, Desired, DesiredModel
 from wanrec.reconcile.model_commit import Committed, Committer
 from wanrec.reconcile.stage import Modes, private_stage
 from wanrec.reconcile.stage_identity import IdentityLog
@@ -299,9 +299,10 @@ class Applier:
         for action in todo:
             if action.address not in failed:
                 got = committed.gathered.get(action.path)
+                replaced = got is not None and got.replaced
                 self._report(
                     "action_complete",
-                    action,
+                    attrs.evolve(action, action=ActionKind.REPLACE) if replaced else action,
                     source=got.source if got else None,
                     bytes=got.bytes_fetched if got else 0,
                 )

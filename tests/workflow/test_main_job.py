@@ -62,6 +62,19 @@ def test_a_flipped_byte_is_found_and_repaired(project: Program) -> None:
     assert project.run("drift", "--deep").exit == 0
 
 
+def test_the_events_of_a_repair_agree_with_its_summary(project: Program) -> None:
+    """A verify that had to replace is begun as the one and completed as the other."""
+    project.ok("apply", "-y")
+    flip(project.root / HOME / "vae/weights.bin.txt")
+    lines = project.ok("apply", "-y", "--format", "json").stdout.splitlines()
+    events = [json.loads(line) for line in lines]
+    assert [(event["event"], event["action"]) for event in events if "action" in event] == [
+        ("action_start", "verify"),
+        ("action_complete", "replace"),
+    ]
+    assert events[-1]["summary"]["replaced"] == 1
+
+
 def test_touch_is_verify_and_no_drift(project: Program) -> None:
     """Touched clocks are not drift: plan shows verify only, refresh-only settles it."""
     project.ok("apply", "-y")
