@@ -99,8 +99,8 @@ class RangeTransfer:
 
     def _leave(self, exc: BaseException | None) -> None:
         resumable = self._resumable
-        if resumable is not None and exc is not None and _may_continue(exc, resumable):
-            resumable.keep()
+        may_continue = resumable is not None and exc is not None and _may_continue(exc, resumable)
+        if resumable is not None and may_continue and resumable.keep():
             return
         if exc is not None and self._part is not None:
             self._parts.discard(self._part)

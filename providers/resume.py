@@ -68,6 +68,7 @@ class ResumablePart:
         part: the open part.
         done: what has arrived already.
         source, etag: the source that was asked last, and the validator it gave.
+        lost: a flush failed: the system may take for written what never reached the disk.
     """
 
     def __init__(self, stage: StageDir, part: Part, journal: Part, size: int) -> None:
@@ -75,6 +76,7 @@ class ResumablePart:
         self.done = Intervals()
         self.source: str | None = None
         self.etag: str | None = None
+        self.lost = False
         self._stage = stage
         self._journal = journal
         self._size = size
@@ -108,7 +110,11 @@ class ResumablePart:
             with self._lock:
                 ranges = list(self.done)
                 self._unsynced = 0
-            getattr(os, "fdatasync", os.fsync)(self.part.fd)
+            try:
+                getattr(os, "fdatasync", os.fsync)(self.part.fd)
+            except OSError:
+                self.lost = True
+                raise
             self._append("\n".join(f"s {start} {stop}" for start, stop in ranges))
         finally:
             self._syncing.release()
@@ -123,14 +129,19 @@ class ResumablePart:
         self._unsynced = 0
         self.begin()
 
-    def keep(self) -> None:
-        """Leave part and journal for a later attempt, durable; free the lock."""
-        try:
+    def keep(self) -> bool:
+        """Leave part and journal for a later attempt, durable, and free the lock.
+
+        False when what is in the part is not to be trusted: then nothing is done.
+        """
+        if not self.lost:
             with contextlib.suppress(OSError):
                 self.sync()
-        finally:
-            self.part.close()
-            self._journal.close()
+        if self.lost:
+            return False
+        self.part.close()
+        self._journal.close()
+        return True
 
     def drop_journal(self) -> None:
         """The part has landed or is gone: remove the journal and free the lock."""

@@ -6,6 +6,8 @@ land, nothing of a wrong answer stays behind, and no secret is shown.
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import attrs
@@ -50,6 +52,19 @@ def test_a_source_that_always_cuts_runs_out_of_retries(
 
 
 # --- row 13: wrong bytes of the right size --------------------
+
+
+def test_what_could_not_be_flushed_is_not_kept(
+    harness: FetchHarness, server: LyingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part whose flush failed is thrown away: the next attempt does not believe its journal."""
+
+    def fails_to_flush(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fdatasync", fails_to_flush)
+    server.on("/m/a.bin", cut_after(BIG, 0.5, reset=False))
+    assert fails(harness, server, BIG).code is ErrorCode.SOURCE_UNAVAILABLE
 
 
 @both
