@@ -100,7 +100,7 @@ class LocalCopy:
     def _copy_beside_hash(self, source: int, part: int, size: int) -> Copied:
         via = Via.REFLINK if _clone(source, part) else Via.FETCH
         digests = None if self._salvage is not None else hasher(size)
-        prefix = PrefixHasher(part, digests, self._limits.parts_below_bytes_per_s).start()
+        prefix = PrefixHasher(part, digests).start()
         moved = size
         try:
             if via is Via.REFLINK:

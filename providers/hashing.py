@@ -10,10 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from wanrec.reconcile.part_digests import PART_BYTES, PartDigests, PartHasher
+from wanrec.reconcile.part_digests import PartDigests, PartHasher
 
 __all__ = ["CAN_READ_AT", "PrefixHasher", "pieces_of", "read_at", "write_at"]
 
@@ -61,18 +60,9 @@ class PrefixHasher:
     from several writer threads.
     """
 
-    def __init__(
-        self, fd: int, parts: PartHasher | None = None, parts_below: int | None = None
-    ) -> None:
-        """Hash `fd`; digest its parts too, unless bytes come faster than `parts_below` a second.
-
-        A hash thread that waits for its source digests parts in time that nobody misses; one that
-        is the bottleneck would make the transfer slower, and parts can be had later.
-        """
+    def __init__(self, fd: int, parts: PartHasher | None = None) -> None:
+        """Hash `fd`, and digest its parts from the same buffer."""
         self._parts = parts
-        self._parts_below = parts_below
-        self._began = time.monotonic()
-        self._held = 0  # bytes that were there before: they say nothing about the source
         self._fd = fd
         self._digest = hashlib.sha256()
         self._changed = threading.Condition()
@@ -87,13 +77,6 @@ class PrefixHasher:
         """Start the hash thread."""
         self._thread.start()
         return self
-
-    def held(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Tell, before anything else arrives, what an earlier attempt left in the file."""
-        there = list(ranges)
-        self._held = next((stop for start, stop in there if start == 0), 0)
-        for start, stop in there:
-            self.wrote(start, stop)
 
     def wrote(self, start: int, stop: int) -> None:
         """Tell that the bytes from start up to stop are in the file now."""
@@ -123,7 +106,7 @@ class PrefixHasher:
         return self._digest.hexdigest()
 
     def parts(self, sha256: str) -> PartDigests | None:
-        """After `finish`: the digests of the parts, if there was time to make them."""
+        """After `finish`: the digests of the parts, if they were wanted."""
         return None if self._parts is None else self._parts.finish(sha256)
 
     def cancel(self) -> None:
@@ -161,13 +144,5 @@ class PrefixHasher:
             self._digest.update(view[:count])
             done += count
             if self._parts is not None:
-                self._digest_parts(view[:count], done)
+                self._parts.update(view[:count])
         return done
-
-    def _digest_parts(self, chunk: memoryview, done: int) -> None:
-        assert self._parts is not None
-        self._parts.update(chunk)
-        took, came = time.monotonic() - self._began, done - self._held
-        fast = self._parts_below is not None and came > took * self._parts_below
-        if fast and came >= PART_BYTES:
-            self._parts = None

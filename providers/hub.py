@@ -149,7 +149,7 @@ class HubProvider(HttpProvider):
             return self._auth_fault("the Hub refuses the listing")
         if error.code is ErrorCode.INVALID_CONFIG:
             summary = "the listing of an hf:// source needs huggingface_hub"
-            return self.error(error.code, summary, hint="pip install 'wanrec[hub]'")
+            return self.error(error.code, summary, hint="pip install huggingface_hub")
         return self.error(error.code, f"the Hub did not give the listing ({error.why})")
 
     def _require_network(self) -> None:

@@ -53,7 +53,6 @@ class Limits:
         receive_buffer: bytes of a receiver's buffer.
         pipe_bytes: bytes of a receiver's pipe, where bytes go to the file inside the kernel; 0:
             they never do.
-        parts_below_bytes_per_s: digests of parts are made on landing while bytes come slower.
     """
 
     bwlimit: int | None = None
@@ -88,4 +87,3 @@ class Limits:
     undeclared_size: int = 256 * 1024 * MIB
     receive_buffer: int = 256 * 1024
     pipe_bytes: int = 512 * 1024
-    parts_below_bytes_per_s: int = 400_000_000

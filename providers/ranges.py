@@ -230,7 +230,8 @@ class RangeTransfer:
         prefix = self._hasher(resumable.part.fd, size)
         flusher = Flusher(resumable, self._limits).start()
         try:
-            prefix.held(resumable.done)
+            for start, stop in resumable.done:
+                prefix.wrote(start, stop)
             receivers = Receivers(
                 self._source,
                 resumable,
@@ -251,7 +252,7 @@ class RangeTransfer:
 
     def _hasher(self, fd: int, size: int) -> PrefixHasher:
         parts = None if self._salvage is not None else hasher(size)
-        return PrefixHasher(fd, parts, self._limits.parts_below_bytes_per_s).start()
+        return PrefixHasher(fd, parts).start()
 
     def _bind(self, resumable: ResumablePart) -> None:
         """Ask on under the validator of the attempt before, when it was the same source."""

@@ -26,7 +26,7 @@ __all__ = ["Account", "AccountError", "translated"]
 
 _TRUE = frozenset({"1", "on", "true", "yes"})
 _host_label = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]").fullmatch
-_PIP = "pip install 'wanrec[s3]'"
+_PIP = "pip install boto3"
 # Error codes of S3 that say more than the HTTP status; others are never repeated.
 _CODES = {
     "ExpiredToken": ErrorCode.AUTH_FAIL,

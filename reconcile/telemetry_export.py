@@ -63,7 +63,7 @@ def exporters_for(
         except ImportError as error:
             warnings.append(
                 f"traces are asked for, but {error.name} is not installed: "
-                "pip install 'wanrec[otel]'"
+                "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
             )
         except Exception as error:  # noqa: BLE001 - a broken collector setting stops no apply
             warnings.append(f"traces are off: {error}")

@@ -280,7 +280,7 @@ def test_listing_without_the_sdk_names_the_command(hub: HubServer, tmp_path: Pat
         text=True,
         check=True,
     )
-    assert done.stdout.strip() == "INVALID_CONFIG pip install 'wanrec[hub]'"
+    assert done.stdout.strip() == "INVALID_CONFIG pip install huggingface_hub"
 
 
 @pytest.mark.parametrize("revision", ["", "@" + "5" * 40])

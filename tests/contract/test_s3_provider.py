@@ -317,4 +317,4 @@ class TestWithoutSdk:
             text=True,
             check=True,
         )
-        assert done.stdout.strip() == "INVALID_CONFIG pip install 'wanrec[s3]'"
+        assert done.stdout.strip() == "INVALID_CONFIG pip install boto3"

@@ -161,12 +161,12 @@ def test_chunks_do_not_matter(lengths: list[int]) -> None:
     assert cut.finish("a") == whole.finish("a")
 
 
-def test_what_an_earlier_attempt_left_does_not_count_as_fast(tmp_path: Path) -> None:
-    """Bytes that lie here already are hashed at once: parts of a resumed fetch are kept."""
+def test_parts_are_digested_on_landing(tmp_path: Path) -> None:
+    """Whoever hashes a file that arrives has the digests of its parts, however fast it came."""
     content = bytes(40 << 20)
     (tmp_path / "a").write_bytes(content)
     with (tmp_path / "a").open("rb") as file:
-        digests = hasher(len(content))
-        prefix = PrefixHasher(file.fileno(), digests, parts_below=1).start()
-        prefix.held([(0, len(content))])
-        assert prefix.parts(prefix.finish()) is not None
+        prefix = PrefixHasher(file.fileno(), hasher(len(content))).start()
+        prefix.wrote(0, len(content))
+        parts = prefix.parts(prefix.finish())
+    assert parts is not None and len(parts.digests) == 3
