@@ -83,6 +83,7 @@ class ApplySession:
         if not plan.actions and not plan.records:
             with self._engine.opened() as (root, store):
                 self._tidy(root, store)
+                self._note_failures(root, ApplyResult())
             return ApplyResult()
         desired = self._desired(plan)
         with self._engine.opened() as (root, store):
@@ -169,9 +170,12 @@ class ApplySession:
                 fetcher.close()
                 hand_over(root, run.run_id)
             result = self._fold(root, store, run, log, result)
-            if self._operation == "apply":
-                note_failures(root, result)
+            self._note_failures(root, result)
             return self._observed.warned(result)
+
+    def _note_failures(self, root: Root, result: ApplyResult) -> None:
+        if self._operation == "apply":
+            note_failures(root, result)
 
     def _header(self, plan_id: str | None = None, base_serial: int = 0) -> RunHeader:
         return RunHeader(

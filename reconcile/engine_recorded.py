@@ -5,6 +5,7 @@ A recorded model is put in the words of a declaration, so that `status` judges i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wanrec.reconcile.engine_ensure import recorded_key
@@ -16,10 +17,12 @@ from wanrec.reconcile.status import model_status
 
 if TYPE_CHECKING:
     from wanrec.reconcile.actions import ModelStatus
+    from wanrec.reconcile.disk import Root
+    from wanrec.reconcile.engine_view import View
     from wanrec.reconcile.workbench import Workbench
     from wanrec.state.model import FileRecord, State
 
-__all__ = ["recorded_model", "recorded_status"]
+__all__ = ["recorded_model", "recorded_status", "recorded_statuses"]
 
 
 def recorded_model(state: State, key: str) -> DesiredModel:
@@ -70,9 +73,25 @@ def recorded_status(engine: Workbench, model: str, variant: str | None = None) -
             raise WanrecError(
                 ErrorCode.MODEL_NOT_FOUND, f"neither the state nor any spec knows {model!r}"
             )
-        wanted = recorded_model(view.state, key)
-        selection = Selection(keys=frozenset({key}), partial=True)
-        desired = Desired(models=(wanted,), selection=selection)
-        options, budget = engine.options(PlanRequest()), engine.settings.rehash_budget
-        observed = observe_models(root, view, desired, options, rehash_budget=budget)
-        return model_status(desired, view.state, observed)[0]
+        return _rows(engine, root, view, (key,))[0]
+
+
+def recorded_statuses(engine: Workbench) -> tuple[ModelStatus, ...]:
+    """How much of each recorded model is there, without any spec; doubts are settled by hash.
+
+    Raises:
+        WanrecError: of state or root.
+    """
+    with engine.opened() as (root, store):
+        view = view_of(root, store)
+        return _rows(engine, root, view, sorted(view.state.models))
+
+
+def _rows(
+    engine: Workbench, root: Root, view: View, keys: Sequence[str]
+) -> tuple[ModelStatus, ...]:
+    wanted = tuple(recorded_model(view.state, key) for key in keys)
+    desired = Desired(models=wanted, selection=Selection(keys=frozenset(keys), partial=True))
+    options, budget = engine.options(PlanRequest()), engine.settings.rehash_budget
+    observed = observe_models(root, view, desired, options, rehash_budget=budget)
+    return model_status(desired, view.state, observed)

@@ -7,6 +7,7 @@ relative to the project directory, so that it means the same from every working 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,15 @@ from typing import TYPE_CHECKING
 import attrs
 
 from wanrec.reconcile.collect import SpecFaults, digests, load, read_file
-from wanrec.reconcile.collect_find import FoundSpecs, find_specs
+from wanrec.reconcile.collect_find import (
+    DEFAULTS_FILE,
+    FoundSpecs,
+    SpecFile,
+    find_specs,
+    folders_above,
+    lock_name,
+    relative_name,
+)
 from wanrec.reconcile.engine_hooks import spec_reader
 from wanrec.reconcile.engine_last_failed import expanded
 from wanrec.reconcile.errors import ErrorCode, Fault, FaultGroup, WanrecError
@@ -24,7 +33,7 @@ from wanrec.reconcile.select_args import SelectArgs
 from wanrec.reconcile.settings import Settings
 from wanrec.reconcile.toml_lines import KeyPath, find_lines, show_path
 
-__all__ = ["collect", "collect_saved", "portable_words", "source_digests"]
+__all__ = ["collect", "collect_saved", "collect_sound", "portable_words", "source_digests"]
 
 if TYPE_CHECKING:
     from wanrec.reconcile.desired_expanded import Expanded
@@ -43,6 +52,40 @@ def collect(settings: Settings, select: SelectArgs) -> Desired:
         WanrecError: every fault of every spec at once; MISSING_MANIFEST.
     """
     return _collect(settings, expanded(settings, select), settings.cwd)
+
+
+def collect_sound(settings: Settings, select: SelectArgs) -> tuple[Desired, FaultGroup | None]:
+    """As `collect`; when specs have faults, what the others want, and the faults.
+
+    Raises:
+        WanrecError: MISSING_MANIFEST, of the selection, and the faults when they leave nothing.
+    """
+    try:
+        return collect(settings, select), None
+    except FaultGroup as group:
+        files = frozenset(fault.file for fault in group.faults)
+        select = expanded(settings, select)
+        try:
+            wanted = _collect(settings, select, settings.cwd, files)
+        except WanrecError:
+            raise group from None
+        found = _without_faulty(settings, _find(settings, select, settings.cwd), files)
+        sound = found.named or frozenset()
+        models = tuple(model for model in wanted.models if model.spec in sound)
+        return attrs.evolve(wanted, models=models), group
+
+
+def _without_faulty(settings: Settings, found: FoundSpecs, files: frozenset[str]) -> FoundSpecs:
+    """The same specs; those that are made of one of these files do not stop the run."""
+    top = os.path.abspath(settings.project_dir)
+
+    def is_faulty(spec: SpecFile) -> bool:
+        layers = (os.path.join(f, DEFAULTS_FILE) for f in folders_above(settings.project_dir, spec))
+        made_of = {spec.path, lock_name(spec.path), *(relative_name(f, top) for f in layers)}
+        return not made_of.isdisjoint(files)
+
+    sound = frozenset(spec.path for spec in found.files if not is_faulty(spec))
+    return attrs.evolve(found, named=sound if found.named is None else found.named & sound)
 
 
 def collect_saved(settings: Settings, words: tuple[str, ...]) -> Desired:
@@ -83,12 +126,17 @@ def source_digests(settings: Settings) -> dict[str, str] | None:
     return digests(settings.project_dir, _find(settings, SelectArgs(), settings.cwd))
 
 
-def _collect(settings: Settings, select: SelectArgs, cwd: Path) -> Desired:
+def _collect(
+    settings: Settings, select: SelectArgs, cwd: Path, faulty: frozenset[str] = frozenset()
+) -> Desired:
+    """Faults of specs made of `faulty` files do not stop the run."""
     # not needed to see that no spec has changed
     from wanrec.reconcile.desired import build_expanded, expand_all, further_faults
     from wanrec.reconcile.spec_cache import SpecCache
 
     found = _find(settings, select, cwd)
+    if faulty:
+        found = _without_faulty(settings, found, faulty)
     if settings.marks is not None:
         select = attrs.evolve(select, declared_marks=settings.marks)
     finder = (str(settings.project_dir), settings.manifest, settings.spec_paths)

@@ -72,17 +72,23 @@ class PipelinePaths:
             WanrecError: INCOMPLETE_MODEL, naming what is missing and the command that brings it.
         """
         refuse_missing(self.model, self.required, self.components)
+        broken: dict[str, tuple[Path, str]] = {}
         for role, files in self.files.items():
             for path, size in files:
                 problem = _absent(path, size)
                 if problem:
-                    raise WanrecError(
-                        ErrorCode.INCOMPLETE_MODEL,
-                        f"{self.model} cannot be loaded: its {role} is not whole, {problem}",
-                        where=str(path),
-                        address=self.model,
-                        hint=f"wanrec ensure {self.model}",
-                    )
+                    broken.setdefault(role, (path, problem))
+        if broken:
+            (role, (path, problem)), *rest = broken.items()
+            raise WanrecError(
+                ErrorCode.INCOMPLETE_MODEL,
+                f"{self.model} cannot be loaded: its {role} is not whole, {problem}"
+                + (f"; nor are {', '.join(name for name, _ in rest)}" if rest else ""),
+                detail="\n".join(f"{name}: {why}" for name, (_, why) in rest),
+                where=str(path),
+                address=self.model,
+                hint=f"wanrec ensure {self.model}",
+            )
 
     def check_inputs(
         self,

@@ -282,8 +282,11 @@ class FileItem(pytest.Item):
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        """Where the file is declared."""
-        return self.path, None, self.address
+        """Where the file is declared.
+
+        In a title that ends the node id pytest would make ``::`` of each dot.
+        """
+        return self.path, None, f"{self.address} of {self.path.name}"
 
 
 def _items(

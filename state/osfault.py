@@ -32,7 +32,7 @@ def translate(exc: OSError, path: str) -> WanrecError:
     """Return the WanrecError for an error of the operating system at a path."""
     code = _CODES.get(exc.errno or 0, ErrorCode.FILESYSTEM_ERROR)
     reason = exc.strerror or str(exc)
-    return WanrecError(code, f"cannot use {path}: {reason}", where=path, detail=str(exc.errno))
+    return WanrecError(code, f"cannot use {path}: {reason}", where=path)
 
 
 @contextmanager

@@ -19,11 +19,12 @@ from wanrec.reconcile.cli.session import Session
 from wanrec.reconcile.errors import ErrorCode, ExitCode, WanrecError
 
 if TYPE_CHECKING:
-    from wanrec.reconcile.actions import DriftReport
+    from wanrec.reconcile.actions import DriftReport, ModelStatus
     from wanrec.reconcile.engine import DriftRequest
     from wanrec.reconcile.model import Desired
+    from wanrec.reconcile.select_args import SelectArgs
 
-__all__ = ["collect", "drift", "status", "validate"]
+__all__ = ["collect", "drift", "status", "status_rows", "validate"]
 
 _DRIFT_FORMATS = ("text", "json", "prometheus", "nagios", "junit", "tap", "github")
 
@@ -69,21 +70,31 @@ def validate(session: Session, /, fmt: str, **options: Any) -> None:
 @format_option("text", "json")
 @global_options
 @click.pass_obj
-def collect(session: Session, /, fmt: str, **options: Any) -> None:
+def collect(session: Session, /, fmt: str, **options: Any) -> int:
     """List the node ids (SPEC::MODEL::PATH) of what is selected.
 
+    Faulty spec files do not hide the others: those are listed, then the faults, and it exits 3.
     With -v, below the first file of each model: the values it has by default, and from where.
     """
     from wanrec.reconcile.desired import node_ids
+    from wanrec.reconcile.engine_specs import collect_sound
     from wanrec.reconcile.render_state import collect_text, document
+    from wanrec.reconcile.select_args import SelectArgs
 
-    ids = node_ids(_desired(session, options))
+    desired, faults = collect_sound(session.settings(), SelectArgs(**options))
+    ids = node_ids(desired)
     origins = _origins(session, ids) if session.verbosity > 0 else None
     if fmt == "json":
-        extra = {} if origins is None else {"origins": origins}
+        extra: dict[str, Any] = {} if origins is None else {"origins": origins}
+        if faults is not None:
+            extra["error"] = faults.to_dict()
         session.write(document(node_ids=ids, **extra))
     else:
         session.write(collect_text(ids, origins))
+    if faults is None:
+        return int(ExitCode.OK)
+    session.report(faults, document=False)
+    return int(faults.exit_code)
 
 
 def _origins(session: Session, ids: list[str]) -> dict[str, tuple[str, ...]]:
@@ -188,7 +199,10 @@ def _drift_once(
     color = session.color and output is None
     deliver(session, render_drift(report, form, color, at_ns=time.time_ns()), output)
     if report.suspects and form is not DriftFormat.TEXT:
-        session.say(f"Warning: {len(report.suspects)} doubtful files were not read.", "warning")
+        from wanrec.reconcile.render_words import plural
+
+        unread = plural(len(report.suspects), "doubtful file")
+        session.say(f"Warning: not read: {unread}.", "warning")
     if form is DriftFormat.NAGIOS:
         return nagios_exit(report)
     return _drift_exit(report, strict, fail_on)
@@ -265,13 +279,38 @@ def _drift_exit(report: DriftReport, strict: bool, fail_on: tuple[str, ...]) -> 
 @global_options
 @click.pass_obj
 def status(session: Session, /, as_json: bool, check: bool, **options: Any) -> int:
-    """Say of every model whether it is there, whole, and when that was last verified."""
+    """Say of every model whether it is there, whole, and when that was last verified.
+
+    Where there are no specs, for all that is recorded.
+    """
     from wanrec.reconcile.actions import Status
     from wanrec.reconcile.render_state import status_json, status_text
     from wanrec.reconcile.select_args import SelectArgs
 
-    rows = session.engine().status(SelectArgs(**options))
+    rows = status_rows(session, SelectArgs(**options))
     session.write(status_json(rows) if as_json else status_text(rows))
     wanted = [row for row in rows if row.presence == "required" or row.bytes_present]
     incomplete = any(row.state is not Status.COMPLETE for row in wanted)
     return int(ExitCode.DIFFERS if check and incomplete else ExitCode.OK)
+
+
+def status_rows(session: Session, select: SelectArgs) -> tuple[ModelStatus, ...]:
+    """As the specs say; for all that is recorded where a reader has the root and no specs.
+
+    Raises:
+        WanrecError: of specs, state or root.
+    """
+    engine = session.engine()
+    try:
+        return engine.status(select)
+    except WanrecError as error:
+        chosen = select.words or select.keyword or select.marks or select.exclude
+        if error.code is not ErrorCode.MISSING_MANIFEST or chosen or engine.settings.manifest:
+            raise
+        from wanrec.reconcile.engine_recorded import recorded_statuses
+
+        rows = recorded_statuses(engine)
+        if not rows:
+            raise
+    session.say("There are no spec files here: this is what the state knows.")
+    return rows

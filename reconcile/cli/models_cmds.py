@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wanrec.reconcile.cli.lazy import LazyGroup
+from wanrec.reconcile.cli.model_cmds import complete_model
 from wanrec.reconcile.cli.options import global_options, json_option
 from wanrec.reconcile.cli.session import Session
 from wanrec.reconcile.errors import ErrorCode, ExitCode, WanrecError, worst_exit
@@ -36,21 +37,34 @@ def models() -> None:
 
 
 @click.command()
-@click.option("--only", multiple=True, metavar="ID", help="Only this model; may be repeated.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="ID",
+    help="Only this model; may be repeated.",
+    shell_complete=complete_model,
+)
 @json_option
 @global_options
 @click.pass_obj
 def status(session: Session, /, only: tuple[str, ...], as_json: bool) -> None:
     """Say of every model whether it is there, whole, and when that was last verified."""
+    from wanrec.reconcile.cli.check_cmds import status_rows
     from wanrec.reconcile.render_state import status_json, status_text
     from wanrec.reconcile.select_args import SelectArgs
 
-    rows = session.engine().status(SelectArgs(words=only))
+    rows = status_rows(session, SelectArgs(words=only))
     session.write(status_json(rows) if as_json else status_text(rows))
 
 
 @click.command()
-@click.option("--only", multiple=True, metavar="ID", help="This model; may be repeated.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="ID",
+    help="This model; may be repeated.",
+    shell_complete=complete_model,
+)
 @click.option("--all", "everything", is_flag=True, help="Every model the specs install.")
 @click.option("--offline", is_flag=True, help="Use local sources only.")
 @json_option

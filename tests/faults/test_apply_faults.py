@@ -189,6 +189,10 @@ def test_a_read_only_root(wanrec: Program, mounted: Callable[[str], Path]) -> No
     done = wanrec.run("apply", "-y", "--root", str(root))
     assert done.exit == 6
     assert code_of(done.stderr)[:1] == ["READ_ONLY"]
+    done = wanrec.run("gc", "--root", str(root))
+    assert done.exit == 6
+    assert "Read-only file system" in done.stderr
+    assert "why:" not in done.stderr  # the summary says it all; a bare errno explains nothing
 
 
 @pytest.fixture

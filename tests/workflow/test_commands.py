@@ -123,6 +123,20 @@ def test_state_rebuild_fetches_nothing(applied: Program) -> None:
     assert applied.ok("plan").stdout == "No changes. Disk matches the specs.\n"
 
 
+def test_status_without_specs(applied: Program) -> None:
+    """A reader that has the root and no specs sees what is recorded; a selection needs specs."""
+    rows = applied.ok("status", "--json").json()
+    for spec in (applied.project / "specs").iterdir():
+        spec.unlink()
+    done = applied.run("status", "--json", "--check")
+    assert done.exit == 0, done.stderr
+    recorded = [row for row in rows["models"] if row["state"] == "COMPLETE"]
+    assert done.json()["models"] == recorded
+    assert recorded
+    assert "no spec files" in done.stderr
+    assert "MISSING_MANIFEST" in applied.run("status", "-k", "a").stderr
+
+
 def test_locks_and_unlock(applied: Program) -> None:
     """Who holds a lock is told while it is held; a local lock is never broken."""
     go, data = threading.Event(), b"x" * 100

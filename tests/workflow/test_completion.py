@@ -52,6 +52,7 @@ def environment(program: Program, **more: str) -> dict[str, str]:
         ("wanrec plan specs/models.toml::b", ["b@1"]),
         ("wanrec plan specs/models.toml::b@1::", ["z.txt"]),
         ("wanrec ensure ", ["a@1", "b@1", "v@2[bf16]", "v@2[fp16]"]),
+        ("wanrec models ensure --only b", ["b@1"]),
         ("wanrec dri", ["drift"]),
         ("wanrec plan --last-f", ["--last-failed"]),
     ],

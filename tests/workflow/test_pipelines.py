@@ -206,6 +206,9 @@ def test_a_removed_vae_is_named_with_the_command(shipped: Engine) -> None:
         assert caught.value.code is ErrorCode.INCOMPLETE_MODEL
         assert "vae" in caught.value.summary
         assert caught.value.hint == "wanrec ensure ti2v-5B@2.2.0"
+    (paths["scheduler"] / "scheduler_config.json").unlink()
+    with pytest.raises(WanrecError, match=r"scheduler is not whole.*; nor are vae"):
+        pipelines.resolve("ti2v-5B", ensure=False, engine=shipped)
 
 
 # Real weights, small: MiniLM stands for the text encoder, silero for VAE and transformer.

@@ -89,6 +89,13 @@ def test_ids_are_node_ids(project: Program) -> None:
     assert sorted(ids(project, "specs")) == sorted(listed)
 
 
+def test_ids_are_shown_as_they_are(project: Program) -> None:
+    """The lines of -v can be copied: pytest's habit of making :: of dots is kept out."""
+    done = run_pytest(project, "--wanrec", "specs", "-v")
+    for node_id in project.ok("collect").stdout.split():
+        assert f"{node_id} PASSED" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("word", "count"),
     [

@@ -29,6 +29,16 @@ def test_last_failed(wanrec: Program) -> None:
     assert "NOTHING_SELECTED" in done.stderr
 
 
+def test_last_failed_ends_when_nothing_is_left_to_do(wanrec: Program) -> None:
+    """What failed and is wanted no more is forgotten by the next apply, though it does nothing."""
+    declare(wanrec, {"a@1": {"x.txt": b"x"}, "b@1": {"y.txt": b"y"}})
+    (wanrec.project / "mirror/b@1/y.txt").unlink()
+    assert wanrec.run("apply", "-y").exit == 9
+    declare(wanrec, {"a@1": {"x.txt": b"x"}})
+    assert "No changes." in wanrec.ok("apply", "-y").stdout
+    assert "NOTHING_SELECTED" in wanrec.run("plan", "--last-failed").stderr
+
+
 def test_last_failed_in_a_saved_plan(wanrec: Program) -> None:
     """A saved plan keeps the addresses, not the option: it means the same later."""
     declare(wanrec, {"a@1": {"x.txt": b"x"}, "b@1": {"y.txt": b"y"}})
@@ -90,12 +100,34 @@ def test_faults_hide_no_other(wanrec: Program) -> None:
     assert done.exit == 3
     assert "specs/broken.toml:2: " in done.stderr
     assert "specs/torn.toml:1: " in done.stderr
+    assert "a@1 is declared here and at specs/models.toml:4" in done.stderr
     for name in ("broken", "torn"):
         (wanrec.project / f"specs/{name}.toml").unlink()
     done = wanrec.run("collect")
     assert "NAME_COLLISION" in done.stderr
     assert "specs/models.toml" in done.stderr
     assert "specs/twice.toml" in done.stderr
+
+
+def test_faulty_specs_do_not_hide_the_sound_ones(wanrec: Program) -> None:
+    """`collect` lists what the sound specs want, then tells every fault, and exits 3."""
+    declare(wanrec, {"a@1": {"x.txt": b"x"}})
+    for name in ("b@1", "c@1"):
+        wanrec.write(f"specs/{name[0]}.toml", spec_text({name: {"y.txt": b"y"}}))
+    wanrec.write("specs/c.lock.toml", "schema_version = ")
+    wanrec.write("specs/torn.toml", "schema_version = ")
+    sound = ["specs/b.toml::b@1::y.txt", "specs/models.toml::a@1::x.txt"]
+    done = wanrec.run("collect")
+    assert (done.exit, done.stdout.splitlines()) == (3, sound)
+    for place in ("specs/torn.toml:1: ", "specs/c.lock.toml:1: "):
+        assert place in done.stderr
+    told = wanrec.run("collect", "--format", "json").json()
+    assert told["node_ids"] == sound
+    assert [fault["file"] for fault in told["error"]["faults"]] == [
+        "specs/c.lock.toml",
+        "specs/torn.toml",
+    ]
+    assert wanrec.run("collect", "specs/torn.toml").stdout == ""
 
 
 def _big_tree(program: Program) -> None:
