@@ -26,7 +26,7 @@ from wanrec.reconcile.disk_probe import (
 )
 from wanrec.reconcile.engine_view import open_store
 from wanrec.reconcile.errors import ErrorCode, WanrecError
-from wanrec.reconcile.render_words import human_bytes
+from wanrec.reconcile.render_words import human_bytes, plural
 from wanrec.reconcile.settings import Settings
 
 __all__ = ["Finding", "Verdict", "examine"]
@@ -191,7 +191,8 @@ def _state(settings: Settings) -> Finding:
     return Finding(
         name="state",
         verdict=Verdict.OK,
-        detail=f"{len(state.models)} models, {len(state.files)} files, serial {state.serial}",
+        detail=f"{plural(len(state.models), 'model')}, {plural(len(state.files), 'file')},"
+        f" serial {state.serial}",
     )
 
 

@@ -6,7 +6,7 @@ On the hot path of every cron job: nothing is imported here that a clean report 
 from __future__ import annotations
 
 from wanrec.reconcile.findings import Content, DriftItem, DriftKind, DriftReport
-from wanrec.reconcile.render_words import escaped, human_bytes, paint, short_digest
+from wanrec.reconcile.render_words import escaped, human_bytes, paint, plural, short_digest
 
 __all__ = ["drift_json", "drift_text", "drift_verdict", "finding"]
 
@@ -32,7 +32,7 @@ def drift_text(report: DriftReport, color: bool = False) -> str:
     if len(report.foreign) > _FOREIGN_SHOWN:
         lines.append(f"  … and {len(report.foreign) - _FOREIGN_SHOWN} more foreign files")
     if report.left:
-        lines.append(f"  {report.left} files not hashed yet: the next run goes on with them")
+        lines.append(f"  {plural(report.left, 'file')} not hashed yet: the next run goes on there")
     if report.ignored:
         lines.append(f"  {report.ignored} ignored on request")
     lines.append(paint(drift_verdict(report), "bold", color))

@@ -109,9 +109,11 @@ def rebuild(session: Session, /, fmt: str) -> None:
     """Make the state anew from backup, journals, specs and the disk; fetch nothing."""
     from wanrec.reconcile.cli.sinks import Warnings
     from wanrec.reconcile.render_state import state_list_json, state_list_text
+    from wanrec.reconcile.render_words import plural
 
     rebuilt = session.engine().state_rebuild(Warnings(session))
-    session.say(f"Rebuilt the state: {len(rebuilt.models)} models, {len(rebuilt.files)} files.")
+    models, files = plural(len(rebuilt.models), "model"), plural(len(rebuilt.files), "file")
+    session.say(f"Rebuilt the state: {models}, {files}.")
     session.write(state_list_json(rebuilt) if fmt == "json" else state_list_text(rebuilt))
 
 
