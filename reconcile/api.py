@@ -242,7 +242,7 @@ def status(model: str, variant: str | None = None, *, engine: Engine | None = No
     engine = engine or current_engine()
     word = model if variant is None else model_key(model, variant)
     try:
-        rows = engine.status(SelectArgs(words=(word,)))
+        rows = engine.status(SelectArgs(words=(word,), of_models="::" not in word))
         if variant is not None or "[" not in rows[0].model:
             return rows[0]
         # A word without a variant means the default one, as in `ensure`, installed or not.
@@ -357,8 +357,13 @@ def gc(
 
     Raises:
         WanrecError: STATE_MISSING and its kin; LOCK_UNRELIABLE; disk errors.
+        ValueError: a limit is negative.
     """
     from wanrec.reconcile.engine_gc import GcRequest
+
+    for name, limit in (("max_size", max_size), ("max_age_s", max_age_s)):
+        if limit is not None and limit < 0:
+            raise ValueError(f"{name} must not be negative, but is {limit}")
 
     request = GcRequest(dry_run=dry_run, max_size=max_size, max_age_s=max_age_s)
     return (engine or current_engine()).gc(request)

@@ -76,11 +76,18 @@ def find_specs(
         cwd: where relative words start; None: the project directory.
 
     Raises:
-        WanrecError: MISSING_MANIFEST when a word names no spec file, or there is none at all.
+        WanrecError: MISSING_MANIFEST when a word names no spec file, or there is none at all;
+            USAGE for an empty word.
     """
     finder = _Finder(project_dir, cwd or project_dir)
     spec_words: dict[str, tuple[str, ...]] = {}
     for word in words:
+        if not word:
+            raise WanrecError(
+                ErrorCode.USAGE,
+                "an empty word selects nothing",
+                hint="is a variable of the shell unset? leave the word out to select everything",
+            )
         first = word.partition("::")[0]
         found = finder.word(first, in_node_id=first != word)
         if found is not None:

@@ -204,7 +204,7 @@ def declaration(
 
     word = model_key(model, variant) if variant is not None else model
     try:
-        desired = engine.collect(SelectArgs(words=(word,)))
+        desired = engine.collect(SelectArgs(words=(word,), of_models="::" not in word))
     except WanrecError as error:
         if error.code is not ErrorCode.MISSING_MANIFEST:
             raise
@@ -217,6 +217,13 @@ def declaration(
         ) from error
     selected = (desired.selection.keys or frozenset()) - desired.selection.pulled_in
     chosen = [wanted for wanted in desired.models if wanted.key in selected]
+    ids = sorted({wanted.id for wanted in chosen})
+    if len(ids) > 1:
+        raise WanrecError(
+            ErrorCode.MODEL_NOT_FOUND,
+            f"{word!r} is not one model but {len(ids)}",
+            hint=f"name one, for example {ids[0]}",
+        )
     meant = [wanted.key for wanted in chosen if wanted.variant == wanted.default_variant]
     return desired, (meant or sorted(selected))[0]
 

@@ -261,9 +261,8 @@ def _line(project_dir: Path, spec: str, at: KeyPath) -> int | None:
 
 
 def _find(settings: Settings, select: SelectArgs, cwd: Path) -> FoundSpecs:
-    return find_specs(
-        settings.project_dir, select.words, settings.manifest, settings.spec_paths, cwd=cwd
-    )
+    words = () if select.of_models else select.words
+    return find_specs(settings.project_dir, words, settings.manifest, settings.spec_paths, cwd=cwd)
 
 
 def _select_of(words: tuple[str, ...]) -> SelectArgs:

@@ -15,6 +15,7 @@ class SelectArgs:
         words: SPEC, NODEID, MODEL or ADDRESS each.
         keyword, marks, exclude: the expressions of ``-k``, ``-m`` and ``--exclude``.
         declared_marks: the closed list of marks of a strict configuration, None when open.
+        of_models: the words are MODELs: a file or folder of such a name is not meant.
     """
 
     words: tuple[str, ...] = ()
@@ -22,3 +23,4 @@ class SelectArgs:
     marks: str | None = None
     exclude: str | None = None
     declared_marks: tuple[str, ...] | None = None
+    of_models: bool = False

@@ -378,6 +378,16 @@ def test_use_keeps_an_apply_out(inside: Program) -> None:
     assert (path / "x.txt").read_bytes() == b"two"
 
 
+@pytest.mark.parametrize("limit", [{"max_size": -1}, {"max_age_s": -1.0}])
+def test_a_negative_limit_evicts_nothing(inside: Program, limit: dict[str, float]) -> None:
+    """A sum that went below zero is a mistake of the caller, not a wish for an empty disk."""
+    declare(inside, {"a@1": {"x.txt": b"one"}}, head='[defaults]\npresence = "on-demand"')
+    path = api.ensure("a@1")
+    with pytest.raises(ValueError, match="must not be negative"):
+        api.gc(**limit)  # type: ignore[arg-type]  # one of the two
+    assert path.is_dir()
+
+
 def test_on_demand_models_come_when_asked_for(inside: Program) -> None:
     """An apply leaves an on-demand model alone; `ensure` brings it, and the next apply keeps it."""
     spec = declare(inside, {"a@1": {"x.txt": b"one"}})
@@ -402,6 +412,25 @@ def test_a_variant_that_is_not_installed_is_kept_once_ensured(inside: Program) -
     inside.ok("apply", "-y")
     assert path.is_dir()
     assert api.ensure("a@1@bf16") == api.ensure("a@1[bf16]") == path
+
+
+@pytest.mark.parametrize("word", ["", ".", "specs", "specs/models.toml", "*"])
+def test_only_a_model_is_a_model(inside: Program, word: str) -> None:
+    """Nothing but the name of one model brings one: no empty word, no spec, no pattern of many."""
+    declare(inside, {"a@1": {"x.txt": b"one"}, "b@1": {"x.txt": b"two"}})
+    with pytest.raises(WanrecError) as caught:
+        api.ensure(word)
+    assert caught.value.code is ErrorCode.MODEL_NOT_FOUND
+    assert inside.run("path", word).exit == 3
+    assert inside.files() == {}
+
+
+def test_a_folder_of_the_same_name_is_not_meant(inside: Program) -> None:
+    """Where a MODEL is asked for, what lies in the working directory does not matter."""
+    declare(inside, {"a@1": {"x.txt": b"one"}})
+    (inside.project / "a").mkdir()
+    assert api.ensure("a") == inside.root / "test/a@1"
+    assert api.status("a").model == "a@1"
 
 
 def test_a_read_only_root_answers(inside: Program) -> None:

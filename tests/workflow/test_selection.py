@@ -130,6 +130,16 @@ def test_faulty_specs_do_not_hide_the_sound_ones(wanrec: Program) -> None:
     assert wanrec.run("collect", "specs/torn.toml").stdout == ""
 
 
+@pytest.mark.parametrize("command", ["collect", "plan", "apply", "status", "verify", "lock"])
+def test_an_empty_word_is_not_everything(wanrec: Program, command: str) -> None:
+    """An unset variable of the shell is a usage error, never a run over all models."""
+    declare(wanrec, {"a@1": {"x.txt": b"x"}})
+    done = wanrec.run(command, "", *(["-y"] if command == "apply" else []))
+    assert done.exit == 64
+    assert "an empty word selects nothing" in done.stderr
+    assert wanrec.files() == {}
+
+
 def _big_tree(program: Program) -> None:
     program.write("specs/defaults.toml", '[defaults]\nmarks = ["all"]\n')
     for number in range(SPECS):
