@@ -154,7 +154,14 @@ def _collect(
     except FaultGroup as group:
         raise _all_faults(settings, group, _of_run(found, specs)) from None
     _check_mirror(settings, desired)
-    faults, hint = _source_faults(settings, desired.models)
+    judged = [
+        model
+        for model in desired.models
+        if found.named is None
+        or model.spec in found.named
+        or desired.selection.has_model(model.key)  # of another spec, and required
+    ]
+    faults, hint = _source_faults(settings, judged)
     if faults:
         raise FaultGroup(faults, hint=hint)
     return desired

@@ -67,3 +67,20 @@ def test_a_spec_that_cannot_be_read_hides_what_others_require(wanrec: Program) -
     wanrec.write("specs/b.toml", SPEC.replace('familly = "x"', "").replace("nobody", "torn"))
     wanrec.write("specs/torn.toml", '[models."torn@1.0.0"\n')
     assert not [fault for fault in told(wanrec) if fault.endswith("MODEL_NOT_FOUND")]
+
+
+def test_a_source_of_another_spec_stops_nobody(wanrec: Program) -> None:
+    """A bad source is a fault of the runs that its spec takes part in, and of no others."""
+    wanrec.write("specs/c.toml", OTHER)
+    wanrec.write("specs/d.toml", OTHER.replace("gopher://host/c", "local://m").replace("c@", "d@"))
+    wanrec.ok("validate", "specs/d.toml")
+    wanrec.write(
+        "specs/d.toml",
+        OTHER.replace("c@", "d@")
+        .replace("sources", "requires")
+        .replace("gopher://host/c", "c@1.0.0")
+        .replace('[[models."d', 'sources = ["local://m"]\n[[models."d'),
+    )
+    assert told(wanrec, "specs/d.toml") == {
+        'specs/c.toml:3 models."c@1.0.0".sources INVALID_MANIFEST'
+    }
