@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Container, Iterable, Sequence
 
-from wanrec.reconcile.disk_paths import no_folder, unreadable
+from wanrec.reconcile.disk_paths import WANREC_DIR, no_folder, unreadable
 from wanrec.reconcile.disk_walk import Tree
 from wanrec.reconcile.facts import EntryKind, FileFact
 
-__all__ = ["Seen", "look_into", "strangers", "with_parents"]
+__all__ = ["NOBODYS", "Seen", "above", "beside", "look_into", "strangers", "with_parents"]
+
+NOBODYS = frozenset({WANREC_DIR, "lost+found"})
+"""Names beside model directories that are never called foreign: ours, and the file system's."""
 
 Seen = os.stat_result | FileFact | None
 """What lies at a path; a fact says why it could not be looked at, None that nothing is there."""
@@ -93,3 +96,56 @@ def with_parents(folders: Iterable[str], tops: Container[str]) -> set[str]:
         if step:
             inside.update(chain)
     return inside
+
+
+def above(directories: Iterable[str]) -> set[str]:
+    """Return the folders that these lie in, up to the root, which is `""`."""
+    found: set[str] = set()
+    for path in directories:
+        step = path
+        while step:
+            step = step.rpartition("/")[0]
+            if step in found:
+                break
+            found.add(step)
+    return found
+
+
+def beside(tree: Tree, folders: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Return what lies in these folders, outside of model directories, and leads to nothing known.
+
+    A folder is one entry that ends in `/`. It is not walked: it may be anything, of any size. One
+    that holds nothing is passed over, as in model directories.
+
+    Args:
+        tree: the root.
+        folders: above model directories; each is listed once.
+        known: every model directory and file that somebody knows.
+    """
+    ends = frozenset(known)
+    leading = ends | above(ends) | {""}
+    found: list[str] = []
+    for folder in folders:
+        if folder in ends:
+            continue
+        for name in look_into(tree, folder, ())[1]:
+            path = f"{folder}/{name}" if folder else name
+            if name in NOBODYS or path in leading:
+                continue
+            kind = tree.stat(path).kind
+            if kind is not EntryKind.DIRECTORY:
+                found.extend([path] if kind is not EntryKind.MISSING else [])
+            elif not _empty(tree, path):
+                found.append(f"{path}/")
+    return found
+
+
+def _empty(tree: Tree, folder: str) -> bool:
+    """True when a folder holds nothing, or is gone; its first entry is enough to know."""
+    try:
+        with tree.folder(folder) as (fd, prefix), os.scandir(prefix if fd is None else fd) as rows:
+            return next(rows, None) is None
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False

@@ -134,9 +134,11 @@ class Engine(Workbench):
             if noted is not None:
                 return noted
             from wanrec.reconcile.drift import run_drift
+            from wanrec.reconcile.engine_beside import report_with_neighbours
             from wanrec.reconcile.engine_view import drift_scope
 
             view = view_of(root, store)
+            only = drift_scope(view.state, self._failed(request.select))
             pace = None
             if request.deep and request.budget_s is not None:
                 from wanrec.reconcile.drift_pace import Pace
@@ -149,7 +151,7 @@ class Engine(Workbench):
                 deep=request.deep,
                 rehash_budget=self.settings.rehash_budget if budget is None else budget,
                 ignore=ignore,
-                only=drift_scope(view.state, self._failed(request.select)),
+                only=only,
                 max_age_s=self.settings.verify_max_age
                 if request.max_age_s is None
                 else request.max_age_s,
@@ -160,7 +162,7 @@ class Engine(Workbench):
             )
             if pace is not None:
                 pace.save(root, view.state.files)
-            return report
+            return report_with_neighbours(root, store, view, report, narrowed=only is not None)
 
     def _failed(self, select: SelectArgs | None) -> SelectArgs | None:
         """A selection with `--last-failed` resolved."""

@@ -65,14 +65,17 @@ def plan_as_noted(bench: Workbench, request: PlanRequest) -> Plan | None:
     )
 
 
-def note_plan(settings: Settings, root: Root, key: str | None, plan: Plan, state: State) -> None:
+def note_plan(
+    settings: Settings, root: Root, store: StateStore, key: str | None, plan: Plan, state: State
+) -> None:
     """Leave a note of a plan that found nothing to do and nothing to say."""
     said = plan.actions or plan.records or plan.blocked or plan.warnings or plan.drift
     if key is None or said or plan.foreign or plan.partial or not state.files:
         return
+    from wanrec.reconcile.engine_beside import own_names
     from wanrec.reconcile.settled import remember
 
-    remember(root, key, _name(settings), plan.specs, state)
+    remember(root, key, _name(settings), plan.specs, state, own_names(root, store))
 
 
 def drift_as_noted(

@@ -30,7 +30,7 @@ def drift_text(report: DriftReport, color: bool = False) -> str:
     lines += [f"  {escaped(key)}  busy: a run is working on it" for key in report.busy]
     lines += [f"  {escaped(path)}  foreign" for path in report.foreign[:_FOREIGN_SHOWN]]
     if len(report.foreign) > _FOREIGN_SHOWN:
-        lines.append(f"  … and {len(report.foreign) - _FOREIGN_SHOWN} more foreign files")
+        lines.append(f"  … and {len(report.foreign) - _FOREIGN_SHOWN} more foreign")
     if report.left:
         lines.append(f"  {plural(report.left, 'file')} not hashed yet: the next run goes on there")
     if report.ignored:

@@ -1,6 +1,6 @@
 """A plan as a page: markdown for a pull-request comment, HTML that stands alone.
 
-Both put what can hurt first: deletes, blocks, foreign files, bytes. The markdown begins with a
+Both put what can hurt first: deletes, blocks, what is foreign, bytes. The markdown begins with a
 marker line by which a bot finds its earlier comment, and always fits one comment: when it must be
 cut, every model keeps its riskiest lines and the reader is told how much is missing.
 Whatever a spec or a disk contributed stands inside code fences longer than any run of backticks in
@@ -114,7 +114,7 @@ def _risks(plan: Plan) -> list[tuple[str, str]]:
         ("Deletes", str(summary.delete)),
         ("Replaces", str(summary.replace)),
         ("Blocked", f"{len(plan.blocked)} ({codes})" if codes else "0"),
-        ("Foreign files", str(len(plan.foreign))),
+        ("Foreign", str(len(plan.foreign))),
         ("To fetch", human_bytes(summary.bytes_to_fetch)),
         ("To free", human_bytes(summary.bytes_to_free)),
         ("Saved by sharing", human_bytes(summary.bytes_saved)),

@@ -2,7 +2,7 @@
 
 Layout only. A plan without actions needs no template, so the common ``No changes.`` run loads
 neither jinja2 nor anything else. The text holds no time and no absolute path, and the same plan
-gives the same bytes everywhere. Nothing but the list of foreign files is ever shortened.
+gives the same bytes everywhere. Nothing but the list of foreign entries is ever shortened.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FOREIGN_SHOWN = 20
 
 
 class Section(NamedTuple):
-    """A titled list below the actions: records, drift, foreign files, warnings, blocks."""
+    """A titled list below the actions: records, drift, foreign entries, warnings, blocks."""
 
     name: str
     title: str
@@ -173,7 +173,10 @@ def _foreign(paths: tuple[str, ...], shown: int) -> Section:
     lines = [f"  {escaped(path)}" for path in paths[:shown]]
     if len(paths) > shown:
         lines.append(f"  … and {len(paths) - shown} more")
-    title = f"Foreign, never touched ({plural(len(paths), 'file')} in model directories):"
+    folders = sum(path.endswith("/") for path in paths)
+    counts = ((len(paths) - folders, "file"), (folders, "folder"))
+    told = ", ".join(plural(count, noun) for count, noun in counts if count)
+    title = f"Foreign, never touched ({told}):"
     return Section("foreign", title, tuple(lines))
 
 

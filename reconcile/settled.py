@@ -15,11 +15,12 @@ from __future__ import annotations
 import os
 import stat as stat_
 from binascii import crc32
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from wanrec.reconcile.disk import Root
 from wanrec.reconcile.disk_paths import WANREC_DIR
+from wanrec.reconcile.disk_scan import NOBODYS
 from wanrec.reconcile.disk_walk import Tree
 from wanrec.reconcile.errors import WanrecError
 
@@ -31,7 +32,7 @@ __all__ = ["Note", "key_of", "recall", "remember"]
 
 _CACHE = f"{WANREC_DIR}/cache"
 _MAX_BYTES = 1 << 30
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Folder(NamedTuple):
@@ -55,6 +56,7 @@ class Note(NamedTuple):
         lineage, serial: of the state.
         models: every recorded model key, sorted.
         folders: every folder of these models.
+        above: the root and each folder these models lie in → the names that lead to one.
     """
 
     format_version: int
@@ -64,6 +66,7 @@ class Note(NamedTuple):
     serial: int
     models: list[str]
     folders: list[Folder]
+    above: dict[str, list[str]]
 
     @property
     def files(self) -> int:
@@ -95,11 +98,23 @@ def recall(
         return None
     if sources is not None and note.sources != sources:
         return None
+    if not all(_nothing_beside(root, *place) for place in note.above.items()):
+        return None
     return note if all(_as_noted(root, folder) for folder in note.folders) else None
 
 
-def remember(root: Root, key: str, project: str, sources: Mapping[str, str], state: State) -> None:
-    """Leave a note, if every record can be believed by its stat; what cannot be written is not."""
+def remember(
+    root: Root,
+    key: str,
+    project: str,
+    sources: Mapping[str, str],
+    state: State,
+    own: Collection[str] = (),
+) -> None:
+    """Leave a note, if every record can be believed by its stat; what cannot be written is not.
+
+    `own`: what else of ours lies beside the models.
+    """
     folders = _folders(state)
     if folders is None:
         return
@@ -113,6 +128,7 @@ def remember(root: Root, key: str, project: str, sources: Mapping[str, str], sta
         serial=state.serial,
         models=sorted(state.models),
         folders=folders,
+        above=_leading(state, own),
     )
     try:
         root.make_dirs(_CACHE)
@@ -135,6 +151,8 @@ def _read(root: Tree, project: str) -> Note | None:
             return None
         with open(root.open_read(place), "rb") as file:
             note = Note(*json.loads(file.read()))
+        if not isinstance(note.above, dict):
+            return None
         return note._replace(folders=[Folder(*row) for row in note.folders])
     except (WanrecError, OSError, ValueError, TypeError, RecursionError):
         return None
@@ -172,6 +190,29 @@ def _as_noted(root: Tree, folder: Folder) -> bool:
     except (OSError, WanrecError, ValueError, TypeError, AttributeError):
         return False  # gone, unreadable, or a note that somebody has damaged
     return True
+
+
+def _nothing_beside(root: Tree, folder: str, leading: Collection[str]) -> bool:
+    """True when a folder above model directories has no name but those that lead to one."""
+    try:
+        with root.folder(folder) as (fd, prefix):
+            listed = os.listdir(prefix if fd is None else fd)
+        return NOBODYS.union(leading).issuperset(listed)
+    except (OSError, WanrecError, ValueError, TypeError):
+        return False
+
+
+def _leading(state: State, own: Collection[str]) -> dict[str, list[str]]:
+    """Return the folders above the recorded models and the names in each that lead to one."""
+    from wanrec.reconcile.disk_scan import above
+
+    tops = {model.directory for model in state.models.values()}
+    names: dict[str, list[str]] = {folder: [] for folder in sorted(above(tops) | {""})}
+    for path in sorted(tops.union(own, names) - {""}):
+        folder, _, name = path.rpartition("/")
+        if folder in names:
+            names[folder].append(name)
+    return names
 
 
 def _folders(state: State) -> list[Folder] | None:

@@ -123,6 +123,8 @@ class Workbench:
             ) and not engine_hooks.transforms(self.settings)
             if quick and (noted := engine_settled.plan_as_noted(self, request)) is not None:
                 return noted
+            from wanrec.reconcile.engine_beside import plan_with_neighbours
+
             desired = self.collect(select)
             request = _addressed(desired, request)
             if request.create_root:
@@ -134,7 +136,9 @@ class Workbench:
                     key = engine_settled.note_key(self.settings, root, store) if quick else None
                     view = view_of(root, store)
                     plan = self.plan_view(root, view, desired, self.options(request))
-                    engine_settled.note_plan(self.settings, root, key, plan, view.state)
+                    if not request.state_only:
+                        plan = plan_with_neighbours(root, store, view, desired, plan)
+                    engine_settled.note_plan(self.settings, root, store, key, plan, view.state)
         plan = engine_hooks.judged(self.settings, plan)
         return attrs.evolve(plan, selection=portable_words(self.settings, select))
 

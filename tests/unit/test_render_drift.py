@@ -48,9 +48,9 @@ def test_one_unreadable_file_is_not_clean() -> None:
 
 
 def test_many_foreign_files_are_counted() -> None:
-    """Text names the first foreign files and counts the rest; JSON has them all."""
+    """Text names the first foreign entries and counts the rest; JSON has them all."""
     report = attrs.evolve(clean_drift(), foreign=tuple(f"f{i}" for i in range(25)))
-    assert "  … and 5 more foreign files\n" in render_drift(report)
+    assert "  … and 5 more foreign\n" in render_drift(report)
     assert len(json.loads(render_drift(report, DriftFormat.JSON))["foreign"]) == 25
 
 

@@ -99,9 +99,10 @@ def test_partial_without_a_word() -> None:
 
 
 def test_foreign_is_capped() -> None:
-    """Many foreign files are counted, the first ones named."""
-    text = render_plan(attrs.evolve(EMPTY, foreign=tuple(f"wan22/f{i:02}" for i in range(25))))
-    assert "Foreign, never touched (25 files in model directories):" in text
+    """Many foreign files and folders are counted, the first ones named."""
+    paths = (*(f"wan22/f{i:02}" for i in range(24)), "wan22/old@1/")
+    text = render_plan(attrs.evolve(EMPTY, foreign=paths))
+    assert "Foreign, never touched (24 files, 1 folder):" in text
     assert "wan22/f19\n  … and 5 more\n" in text
 
 
