@@ -66,9 +66,13 @@ def tests(session: nox.Session) -> None:
     _install_wanrec(session, *_group("test"))
     _install_demo_packages(session)
     session.run("coverage", "erase")
-    usual = ["--ignore=tests/bench", "-m", "not slow", "-n", "2", "--dist", "worksteal"]
-    arguments = session.posargs or usual
-    session.run("coverage", "run", "-m", "pytest", *arguments)
+    if session.posargs:
+        session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    else:
+        usual = ["-m", "not slow", "-n", "2", "--dist", "worksteal"]
+        session.run("coverage", "run", "-m", "pytest", "tests/unit", *usual)
+        # They start thousands of processes, and each would take twice as long under coverage.
+        session.run("pytest", "tests/contract", "tests/faults", "tests/workflow", *usual)
     session.run("coverage", "combine", "-q")
     session.run("coverage", "report", "--format=total")
     if not session.posargs:

@@ -1,4 +1,4 @@
-"""sha256 of a file while it is still being written: one thread follows the contiguous prefix.
+"""sha256 of a file while it is still being written: a thread follows the contiguous prefix.
 
 Writers say which byte ranges have landed, in any order; the hash thread reads what is contiguous
 from the start, out of the page cache, so that no receiver ever stops to hash. Works on an open
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from wanrec.reconcile.part_digests import PartDigests, PartHasher
 
@@ -19,7 +19,7 @@ __all__ = ["CAN_READ_AT", "PrefixHasher", "pieces_of", "read_at", "write_at"]
 CAN_READ_AT = hasattr(os, "preadv") and hasattr(os, "pwrite")
 """False where descriptors have one shared offset only: no second thread may read there."""
 
-_CHUNK = 4 << 20
+_CHUNK = 1 << 20
 
 
 def read_at(fd: int, view: memoryview, offset: int) -> int:
@@ -57,11 +57,11 @@ class PrefixHasher:
     """Hashes a growing file from its start; `finish` returns the digest of what was written.
 
     Ranges may arrive in any order and must not overlap. Used by one owner; `wrote` may be called
-    from several writer threads.
+    from several writer threads. The digests of parts, where they are wanted, are made by a thread
+    of their own: a file that comes fast waits for its sha256 alone.
     """
 
     def __init__(self, fd: int, parts: PartHasher | None = None) -> None:
-        """Hash `fd`, and digest its parts from the same buffer."""
         self._parts = parts
         self._fd = fd
         self._digest = hashlib.sha256()
@@ -71,11 +71,16 @@ class PrefixHasher:
         self._closing = False
         self._cancelled = False
         self._failure: OSError | None = None
-        self._thread = threading.Thread(target=self._run, name="wanrec-hash", daemon=True)
+        updates = [self._digest.update] if parts is None else [self._digest.update, parts.update]
+        self._threads = [
+            threading.Thread(target=self._follow, args=(update,), name="wanrec-hash", daemon=True)
+            for update in updates
+        ]
 
     def start(self) -> PrefixHasher:
-        """Start the hash thread."""
-        self._thread.start()
+        """Start hashing."""
+        for thread in self._threads:
+            thread.start()
         return self
 
     def wrote(self, start: int, stop: int) -> None:
@@ -87,7 +92,7 @@ class PrefixHasher:
                 self._prefix = self._ahead.pop(self._prefix)
                 moved = True
             if moved:
-                self._changed.notify()
+                self._changed.notify_all()
 
     @property
     def prefix(self) -> int:
@@ -110,17 +115,18 @@ class PrefixHasher:
         return None if self._parts is None else self._parts.finish(sha256)
 
     def cancel(self) -> None:
-        """Stop hashing soon and wait for the thread; safe after `finish`."""
+        """Stop hashing soon and wait for the threads; safe after `finish`."""
         self._close(cancel=True)
 
     def _close(self, *, cancel: bool) -> None:
         with self._changed:
             self._closing = True
             self._cancelled = self._cancelled or cancel
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
-    def _run(self) -> None:
+    def _follow(self, update: Callable[[memoryview], object]) -> None:
         view = memoryview(bytearray(_CHUNK))
         done = 0
         while True:
@@ -131,18 +137,18 @@ class PrefixHasher:
                 if self._cancelled or (self._closing and done >= target):
                     return
             try:
-                done = self._hash_up_to(view, done, target)
+                done = self._read_up_to(view, done, target, update)
             except OSError as exc:
                 self._failure = exc
                 return
 
-    def _hash_up_to(self, view: memoryview, done: int, target: int) -> int:
+    def _read_up_to(
+        self, view: memoryview, done: int, target: int, update: Callable[[memoryview], object]
+    ) -> int:
         while done < target and not self._cancelled:
             count = read_at(self._fd, view[: min(_CHUNK, target - done)], done)
             if count == 0:
                 raise OSError(5, "the part is shorter than what was written to it")
-            self._digest.update(view[:count])
+            update(view[:count])
             done += count
-            if self._parts is not None:
-                self._parts.update(view[:count])
         return done
