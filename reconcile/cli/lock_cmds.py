@@ -129,8 +129,8 @@ def run_lock(
 
 def _lines(change: LockChange, check: bool) -> Iterator[str]:
     if not change.changed:
-        if change.text:
-            yield f"{change.path} is up to date."
+        needless = f"{change.path} is not needed: the spec states every size and sha256."
+        yield f"{change.path} is up to date." if change.text else needless
         return
     models = _models(change)
     for model, (before, after) in models.items():
