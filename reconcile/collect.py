@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Collection", "SpecFaults", "collect", "digests", "load", "read_file"]
 
+_OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""Without waiting for the other end of a pipe."""
 Read = Callable[[Path], bytes]
 Recall = Callable[[str, str], "Expanded | None"]
 """Spec path and digest of what it is made of → what it came to before, if that is known."""
@@ -102,15 +104,20 @@ def read_file(path: Path) -> bytes:
     """
     from wanrec.reconcile.manifest_schema import MAX_MANIFEST_BYTES
 
-    with open(path, "rb", opener=_open_at_once) as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+    fd = os.open(path, _OPEN)
+    try:
+        seen = os.fstat(fd)
+        if not stat.S_ISREG(seen.st_mode):
             raise OSError(0, "not a regular file")
-        return stream.read(MAX_MANIFEST_BYTES + 1)
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    """Open without waiting for the other end of a pipe."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+        data = os.read(fd, min(seen.st_size, MAX_MANIFEST_BYTES) + 1)
+        while len(data) != seen.st_size and 0 < len(data) <= MAX_MANIFEST_BYTES:
+            more = os.read(fd, MAX_MANIFEST_BYTES + 1 - len(data))
+            if not more:
+                break
+            data += more
+        return data
+    finally:
+        os.close(fd)
 
 
 def load(
@@ -175,15 +182,8 @@ def digests(project_dir: Path, found: FoundSpecs, read: Read = read_file) -> dic
     """
     import hashlib
 
-    places: dict[str, Path] = {}
-    for spec in found.files:
-        places[spec.path] = spec.absolute
-        places[lock_name(spec.path)] = Path(lock_name(str(spec.absolute)))
-        for folder in folders_above(project_dir, spec):
-            place = os.path.join(folder, DEFAULTS_FILE)
-            places[relative_name(place, os.path.abspath(project_dir))] = Path(place)
     known: dict[str, str] = {}
-    for path, absolute in places.items():
+    for path, absolute in _places(project_dir, found).items():
         try:
             known[path] = hashlib.sha256(read(absolute)).hexdigest()
         except FileNotFoundError:
@@ -191,6 +191,34 @@ def digests(project_dir: Path, found: FoundSpecs, read: Read = read_file) -> dic
         except OSError:
             return None
     return known
+
+
+def _places(project_dir: Path, found: FoundSpecs) -> dict[str, Path]:
+    """Every file the specs may be made of, less what the folders they lie in do not list."""
+    top = os.path.abspath(project_dir)
+    listed: dict[str, frozenset[str] | None] = {}
+    places: dict[str, Path] = {}
+    for spec in found.files:
+        above = folders_above(project_dir, spec)
+        for folder in above:
+            if folder not in listed:
+                listed[folder] = names = _names(folder)
+                if names is None or DEFAULTS_FILE in names:
+                    place = os.path.join(folder, DEFAULTS_FILE)
+                    places[relative_name(place, top)] = Path(place)
+        places[spec.path] = spec.absolute
+        lock, names = lock_name(str(spec.absolute)), listed[above[0]]
+        if names is None or os.path.basename(lock).casefold() in names:
+            places[lock_name(spec.path)] = Path(lock)
+    return places
+
+
+def _names(folder: str) -> frozenset[str] | None:
+    """List a folder without regard to case; None, if not allowed: anything may lie there then."""
+    try:
+        return frozenset(name.casefold() for name in os.listdir(folder))
+    except OSError:
+        return None
 
 
 class _Text(NamedTuple):

@@ -198,9 +198,10 @@ def _is_spec(name: str) -> bool:
 
 
 def relative_name(place: str, start: str) -> str:
-    """Return a path as POSIX text relative to `start`."""
+    """Return a path as POSIX text relative to `start`, both absolute and normal."""
+    inside = os.path.join(start, "")
     try:
-        path = os.path.relpath(place, start)
+        path = place[len(inside) :] if place.startswith(inside) else os.path.relpath(place, start)
     except ValueError:  # another drive on Windows
         path = place
     return path.replace(os.sep, "/")
@@ -216,7 +217,7 @@ def _missing(summary: str, hint: str = "") -> WanrecError:
 
 def folders_above(project_dir: Path, spec: SpecFile) -> list[str]:
     """Return the spec's folder, and those above it up to the project directory."""
-    folder = str(spec.absolute.parent)
+    folder = os.path.dirname(str(spec.absolute))
     folders = [folder]
     inside = os.path.join(os.path.abspath(project_dir), "")
     while folder.startswith(inside):

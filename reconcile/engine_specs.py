@@ -26,17 +26,16 @@ from wanrec.reconcile.collect_find import (
     relative_name,
 )
 from wanrec.reconcile.engine_hooks import spec_reader
-from wanrec.reconcile.engine_last_failed import expanded
 from wanrec.reconcile.errors import ErrorCode, Fault, FaultGroup, WanrecError
-from wanrec.reconcile.model import Desired, DesiredModel
 from wanrec.reconcile.select_args import SelectArgs
 from wanrec.reconcile.settings import Settings
-from wanrec.reconcile.toml_lines import KeyPath, find_lines, show_path
 
 __all__ = ["collect", "collect_saved", "collect_sound", "portable_words", "source_digests"]
 
 if TYPE_CHECKING:
     from wanrec.reconcile.desired_expanded import Expanded
+    from wanrec.reconcile.model import Desired, DesiredModel
+    from wanrec.reconcile.toml_lines import KeyPath
 
 _OPTIONS = ("-k", "-m", "--exclude")
 _whole = re.compile(
@@ -51,7 +50,7 @@ def collect(settings: Settings, select: SelectArgs) -> Desired:
     Raises:
         WanrecError: every fault of every spec at once; MISSING_MANIFEST.
     """
-    return _collect(settings, expanded(settings, select), settings.cwd)
+    return _collect(settings, _expanded(settings, select), settings.cwd)
 
 
 def collect_sound(settings: Settings, select: SelectArgs) -> tuple[Desired, FaultGroup | None]:
@@ -64,7 +63,7 @@ def collect_sound(settings: Settings, select: SelectArgs) -> tuple[Desired, Faul
         return collect(settings, select), None
     except FaultGroup as group:
         files = frozenset(fault.file for fault in group.faults)
-        select = expanded(settings, select)
+        select = _expanded(settings, select)
         try:
             wanted = _collect(settings, select, settings.cwd, files)
         except WanrecError:
@@ -73,6 +72,12 @@ def collect_sound(settings: Settings, select: SelectArgs) -> tuple[Desired, Faul
         sound = found.named or frozenset()
         models = tuple(model for model in wanted.models if model.spec in sound)
         return attrs.evolve(wanted, models=models), group
+
+
+def _expanded(settings: Settings, select: SelectArgs) -> SelectArgs:
+    from wanrec.reconcile.engine_last_failed import expanded
+
+    return expanded(settings, select)
 
 
 def _without_faulty(settings: Settings, found: FoundSpecs, files: frozenset[str]) -> FoundSpecs:
@@ -99,7 +104,7 @@ def collect_saved(settings: Settings, words: tuple[str, ...]) -> Desired:
 
 def portable_words(settings: Settings, select: SelectArgs) -> tuple[str, ...]:
     """The words that narrowed a run, with spec files relative to the project directory."""
-    select = expanded(settings, select)
+    select = _expanded(settings, select)
     found = _find(settings, select, settings.cwd)
     words: list[str] = []
     for word in select.words:
@@ -239,6 +244,8 @@ def _check_source(url: str, settings: Settings) -> None:
 
 def _source_faults(settings: Settings, models: Iterable[DesiredModel]) -> tuple[list[Fault], str]:
     """Find the source URLs that no provider may ever be asked for, and what helps."""
+    from wanrec.reconcile.toml_lines import show_path
+
     faults: dict[tuple[str, str, str], Fault] = {}
     hint = ""
     for model in models:
@@ -260,6 +267,8 @@ def _source_faults(settings: Settings, models: Iterable[DesiredModel]) -> tuple[
 
 def _line(project_dir: Path, spec: str, at: KeyPath) -> int | None:
     """Where in a spec file something stands, None when that cannot be seen any more."""
+    from wanrec.reconcile.toml_lines import find_lines
+
     try:
         text = read_file(Path(project_dir, spec)).decode()
     except (OSError, ValueError):

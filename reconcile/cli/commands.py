@@ -16,8 +16,8 @@ _HERE = "wanrec.reconcile.cli"
 
 TABLE = {
     "init": (f"{_HERE}.setup_cmds:init", "Write a starter spec and config."),
-    "validate": (f"{_HERE}.check_cmds:validate", "Check specs and lock files; touch nothing."),
-    "collect": (f"{_HERE}.check_cmds:collect", "List the node ids of what is selected."),
+    "validate": (f"{_HERE}.collect_cmds:validate", "Check specs and lock files; touch nothing."),
+    "collect": (f"{_HERE}.collect_cmds:collect", "List the node ids of what is selected."),
     "lock": (f"{_HERE}.lock_cmds:lock", "Pin the files of the specs to what the sources have."),
     "plan": (f"{_HERE}.plan_cmds:plan", "Show what apply would do."),
     "apply": (f"{_HERE}.apply_cmds:apply", "Make the disk match the specs."),

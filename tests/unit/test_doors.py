@@ -70,6 +70,7 @@ LEVELS: tuple[tuple[str, int], ...] = (
     ("reconcile/part_records", 4),
     ("reconcile/settled", 4),
     ("reconcile/spec_cache", 4),
+    ("reconcile/user_cache", 4),
     ("reconcile/apply*", 4),
     ("reconcile/gather*", 4),
     ("reconcile/locking*", 4),
