@@ -20,9 +20,9 @@ from typing import ClassVar, Self
 
 import attrs
 
-from wanrec.providers.checksums import Checksum
 from wanrec.providers.limits import Limits
 from wanrec.providers.listing import checked_listing
+from wanrec.providers.located import CatalogueEntry, Located, SourceHealth, Whole, amount
 from wanrec.providers.source_url import SourceUrl, redacted
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.names import check_path
@@ -37,6 +37,8 @@ __all__ = [
     "SourceFault",
     "SourceHealth",
     "TransferEvent",
+    "Whole",
+    "amount",
 ]
 
 
@@ -48,7 +50,7 @@ class TransferEvent(enum.StrEnum):
     FAILOVER = "action_failover"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, cache_hash=True)
 class ProviderContext:
     """What a provider needs to know besides its URL.
 
@@ -67,57 +69,6 @@ class ProviderContext:
     allow_http: bool = False
     environ: Mapping[str, str] = attrs.field(factory=dict, eq=False, repr=False)
     limits: Limits = attrs.field(factory=Limits, repr=False)
-
-
-@attrs.frozen(kw_only=True)
-class Located:
-    """Where one file is, as far as the source said so without being asked for its bytes.
-
-    Attributes:
-        source: the source URL without secrets; what state and events may hold.
-        path: the file's path at the source.
-        size: bytes, or None when it is not known before the first answer.
-        etag: the validator to pin, or None.
-        revision: commit or version the bytes belong to, or None.
-        sha256: what the source says the content is; a hint, never the identity of the spec.
-        checksum: another checksum that the source vouches for, or None.
-        local_path: a file of this machine to read directly, or None.
-        url: where ranges are asked for; may hold a signature, never printed.
-        headers: request headers; may hold a token, never printed.
-    """
-
-    source: str
-    path: str
-    size: int | None = None
-    etag: str | None = None
-    revision: str | None = None
-    sha256: str | None = None
-    checksum: Checksum | None = None
-    local_path: Path | None = None
-    url: str | None = attrs.field(default=None, repr=False)
-    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
-
-
-@attrs.frozen(kw_only=True)
-class CatalogueEntry:
-    """One file of a source's listing. `blob_id` is the source's own content id (git, S3)."""
-
-    path: str
-    size: int
-    sha256: str | None = None
-    etag: str | None = None
-    blob_id: str | None = None
-
-
-@attrs.frozen(kw_only=True)
-class SourceHealth:
-    """The answer of `check`: usable or not, and what to do about it."""
-
-    source: str
-    ok: bool
-    code: ErrorCode | None = None
-    detail: str = ""
-    hint: str = ""
 
 
 class SourceFault(WanrecError):
@@ -289,6 +240,23 @@ class Provider(ABC):
             raise fault
         return body
 
+    def whole(self, path: str, size: int) -> Whole:
+        """Bring a small file of known size in one answer; nothing is tried twice.
+
+        Raises:
+            WanrecError: as `locate` and `open_range`; SIZE_MISMATCH.
+        """
+        located = self.locate(path)
+        with self._translated(path):
+            return self._whole(located, size)
+
+    def wrong_size(self, path: str, found: str, size: int | None) -> SourceFault:
+        """Make the error of a file that is shorter or longer than it must be."""
+        wanted = "" if size is None else f", {size} are expected"
+        fault = self.error(ErrorCode.SIZE_MISMATCH, f"{path!r} has {found} at the source{wanted}")
+        fault.retries = 0
+        return fault
+
     def check(self) -> SourceHealth:
         """Test the source without moving a model file. Never raises a source error."""
         try:
@@ -319,6 +287,17 @@ class Provider(ABC):
 
     @abstractmethod
     def _open_range(self, located: Located, start: int, stop: int | None) -> Body: ...
+
+    def _whole(self, located: Located, size: int) -> Whole:
+        with self._open_range(located, 0, None) as body:
+            if body.total not in (None, size):
+                raise self.wrong_size(located.path, f"{body.total} bytes", size)
+            buffer, filled = memoryview(bytearray(size + 1)), 0
+            while filled <= size and (count := body.readinto(buffer[filled:])):
+                filled += count
+            if filled != size:
+                raise self.wrong_size(located.path, amount(filled, size), size)
+            return Whole(buffer[:size], body.etag, located.revision)
 
     def _kept(self, path: str, size: int | None, sha256: str) -> Iterator[Path]:
         return iter(())

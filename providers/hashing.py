@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from queue import SimpleQueue
 
 from wanrec.reconcile.part_digests import PartDigests, PartHasher
 
@@ -20,6 +21,7 @@ CAN_READ_AT = hasattr(os, "preadv") and hasattr(os, "pwrite")
 """False where descriptors have one shared offset only: no second thread may read there."""
 
 _CHUNK = 1 << 20
+_BUFFERS = 4
 
 
 def read_at(fd: int, view: memoryview, offset: int) -> int:
@@ -58,7 +60,8 @@ class PrefixHasher:
 
     Ranges may arrive in any order and must not overlap. Used by one owner; `wrote` may be called
     from several writer threads. The digests of parts, where they are wanted, are made by a thread
-    of their own: a file that comes fast waits for its sha256 alone.
+    of their own, from the buffers that the other one has read and hashed: a file that comes fast
+    waits for its sha256 alone, and no byte is read twice.
     """
 
     def __init__(self, fd: int, parts: PartHasher | None = None) -> None:
@@ -71,14 +74,17 @@ class PrefixHasher:
         self._closing = False
         self._cancelled = False
         self._failure: OSError | None = None
-        updates = [self._digest.update] if parts is None else [self._digest.update, parts.update]
+        self._free: SimpleQueue[memoryview] = SimpleQueue()
+        self._hashed: SimpleQueue[memoryview | None] = SimpleQueue()  # None: that was all
+        work = [self._follow] if parts is None else [self._follow, self._digest_parts]
         self._threads = [
-            threading.Thread(target=self._follow, args=(update,), name="wanrec-hash", daemon=True)
-            for update in updates
+            threading.Thread(target=target, name="wanrec-hash", daemon=True) for target in work
         ]
 
     def start(self) -> PrefixHasher:
         """Start hashing."""
+        for _ in range(_BUFFERS if self._parts else 1):
+            self._free.put(memoryview(bytearray(_CHUNK)))
         for thread in self._threads:
             thread.start()
         return self
@@ -124,31 +130,46 @@ class PrefixHasher:
             self._cancelled = self._cancelled or cancel
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join()
+            if thread.ident is not None:  # it was started
+                thread.join()
 
-    def _follow(self, update: Callable[[memoryview], object]) -> None:
-        view = memoryview(bytearray(_CHUNK))
+    def _follow(self) -> None:
         done = 0
-        while True:
-            with self._changed:
-                while done >= self._prefix and not self._closing:
-                    self._changed.wait()
-                target = self._prefix
-                if self._cancelled or (self._closing and done >= target):
-                    return
-            try:
-                done = self._read_up_to(view, done, target, update)
-            except OSError as exc:
-                self._failure = exc
-                return
+        try:
+            while (target := self._wait_beyond(done)) is not None:
+                done = self._read_up_to(done, target)
+        except OSError as exc:
+            self._failure = exc
+        finally:
+            self._hashed.put(None)
 
-    def _read_up_to(
-        self, view: memoryview, done: int, target: int, update: Callable[[memoryview], object]
-    ) -> int:
+    def _wait_beyond(self, done: int) -> int | None:
+        """Wait until more than `done` bytes are contiguous and say how many; None: no more."""
+        with self._changed:
+            while done >= self._prefix and not self._closing:
+                self._changed.wait()
+            target = self._prefix
+            return None if self._cancelled or (self._closing and done >= target) else target
+
+    def _read_up_to(self, done: int, target: int) -> int:
         while done < target and not self._cancelled:
-            count = read_at(self._fd, view[: min(_CHUNK, target - done)], done)
+            buffer = self._free.get()
+            count = read_at(self._fd, buffer[: min(_CHUNK, target - done)], done)
             if count == 0:
                 raise OSError(5, "the part is shorter than what was written to it")
-            update(view[:count])
+            self._digest.update(buffer[:count])
             done += count
+            if self._parts is None:
+                self._free.put(buffer)
+            else:
+                self._hashed.put(buffer[:count])
         return done
+
+    def _digest_parts(self) -> None:
+        while (piece := self._hashed.get()) is not None:
+            if self._parts is not None:
+                try:
+                    self._parts.update(piece)
+                except MemoryError:
+                    self._parts = None  # the file is no worse without
+            self._free.put(memoryview(piece.obj))

@@ -13,13 +13,14 @@ __all__ = ["MIB", "Limits"]
 MIB = 1 << 20
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, cache_hash=True)
 class Limits:
     """Bounds of one run's transfers.
 
     Attributes:
         bwlimit: bytes a second over all sources together, None for no cap.
         small_file: below this many bytes a file is read, hashed and written by one thread.
+        quick_file: up to so many bytes a first attempt is made without preparing for a second.
         copy_step: bytes a local copy moves between two looks at the stop event.
         progress_interval_s: progress events of one file are at least this far apart.
         max_listing: entries a catalogue may have.
@@ -57,6 +58,7 @@ class Limits:
 
     bwlimit: int | None = None
     small_file: int = MIB
+    quick_file: int = MIB // 4
     copy_step: int = 8 * MIB
     progress_interval_s: float = 0.1
     max_listing: int = 200_000

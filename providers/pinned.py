@@ -28,6 +28,7 @@ class PinnedSource:
         self.provider = provider
         self.size = size
         self._located = located
+        self._etag = located.etag
         self._lock = threading.Lock()
         self._renewed = False
 
@@ -39,12 +40,13 @@ class PinnedSource:
     @property
     def etag(self) -> str | None:
         """The validator of the answers so far, or None."""
-        return self._located.etag
+        return self._etag
 
     def ask(self) -> Located | None:
         """Learn size, validator and checksums where the source tells them before it sends bytes."""
         with contextlib.suppress(SourceFault):
             self._located = self.provider.locate(self.path, probe=True)
+            self._etag = self._located.etag
             if self.size is None:
                 self.size = self._located.size
             return self._located
@@ -52,8 +54,7 @@ class PinnedSource:
 
     def pin(self, etag: str | None) -> None:
         """Bind the next answers to a validator, or free them with None."""
-        with self._lock:
-            self._located = attrs.evolve(self._located, etag=etag)
+        self._etag = etag
 
     def open(self, start: int, stop: int | None) -> Body:
         """Ask for bytes; the answer's size is checked and its validator is kept.
@@ -61,11 +62,15 @@ class PinnedSource:
         Raises:
             SourceFault: SIZE_MISMATCH before a byte is read, and whatever the provider raises.
         """
-        body = self.provider.open_range(self._located, start, stop)
+        with self._lock:
+            if self._located.etag != self._etag:
+                self._located = attrs.evolve(self._located, etag=self._etag)
+            located = self._located
+        body = self.provider.open_range(located, start, stop)
         if None not in (body.total, self.size) and body.total != self.size:
             body.close()
             raise self.wrong_size(f"{body.total} bytes")
-        if body.etag is not None and self._located.etag is None:
+        if body.etag is not None and self._etag is None:
             self.pin(body.etag)
         return body
 
@@ -78,14 +83,9 @@ class PinnedSource:
             fresh = self.provider.refresh(self._located)
             if fresh is None:
                 return False
-            self._located = attrs.evolve(fresh, etag=self._located.etag)
+            self._located = attrs.evolve(fresh, etag=self._etag)
             return True
 
     def wrong_size(self, found: str) -> SourceFault:
         """The error of a file that is shorter or longer than it must be."""
-        wanted = "" if self.size is None else f", {self.size} are expected"
-        fault = self.provider.error(
-            ErrorCode.SIZE_MISMATCH, f"{self.path!r} has {found} at the source{wanted}"
-        )
-        fault.retries = 0
-        return fault
+        return self.provider.wrong_size(self.path, found, self.size)

@@ -267,7 +267,6 @@ class Pool:
             self._unreachable.failed(origin, fault, self._limits.dead_source_s)
             raise
         self._unreachable.reached(origin)
-        sock.settimeout(TICK_S)
         watch = Watch(self._limits, self._stop)
         return Connection(origin, sock, watch, through=proxy is not None)
 

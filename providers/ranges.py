@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, TypeVar
 
-from wanrec.providers.base import Located, Provider, SourceFault
+from wanrec.providers.base import Located, Provider, SourceFault, amount
 from wanrec.providers.checksums import Checksum
 from wanrec.providers.flushing import Flusher
 from wanrec.providers.hashing import CAN_READ_AT, PrefixHasher, pieces_of, write_at
@@ -23,6 +23,7 @@ from wanrec.providers.pacing import Pace
 from wanrec.providers.parts import Part, Parts
 from wanrec.providers.pinned import PinnedSource
 from wanrec.providers.receivers import RangesIgnoredError, Receivers
+from wanrec.providers.reserving import reserve
 from wanrec.providers.resume import ResumablePart, open_part
 from wanrec.providers.retrying import Retries
 from wanrec.providers.salvage import Salvage
@@ -53,7 +54,8 @@ class RangeTransfer:
     """One file from one source: a context manager around the received part.
 
     On success the caller lands `Received.part` inside the block. A failure that a later attempt
-    may continue keeps the part and its journal; wrong bytes are dropped.
+    may continue keeps the part and its journal; wrong bytes are dropped. `after` is the fault of
+    an attempt that was made before, of a file that comes in one answer.
     """
 
     def __init__(
@@ -69,7 +71,9 @@ class RangeTransfer:
         limits: Limits,
         translate: Callable[[OSError, str], WanrecError],
         salvage: Salvage | None = None,
+        after: SourceFault | None = None,
     ) -> None:
+        self._after = after
         self._salvage = salvage
         self._digests: PartDigests | None = None
         self._source = PinnedSource(provider, located, size)
@@ -163,7 +167,7 @@ class RangeTransfer:
                 filled += count
                 self._pace.moved(count)
         if filled != size:
-            raise self._source.wrong_size(_amount(filled, size))
+            raise self._source.wrong_size(amount(filled, size))
         return buffer[:size]
 
     def _receive_stream(self, part: Part) -> Received:
@@ -183,14 +187,14 @@ class RangeTransfer:
             self._on_disk(part, lambda: os.ftruncate(part.fd, 0))
             while count := body.readinto(buffer[: min(step, most - at + 1)]):
                 if at + count > most:
-                    raise self._source.wrong_size(_amount(at + count, most))
+                    raise self._source.wrong_size(amount(at + count, most))
                 chunk = buffer[:count]
                 self._write(part, chunk, at)
                 digest.update(chunk)
                 at += count
                 self._pace.moved(count)
         if size is not None and at != size:
-            raise self._source.wrong_size(_amount(at, size))
+            raise self._source.wrong_size(amount(at, size))
         return digest.hexdigest(), at
 
     def _receive_ranges(self, size: int, sha256: str) -> Received:
@@ -219,17 +223,19 @@ class RangeTransfer:
     def _refill(self, resumable: ResumablePart, size: int) -> None:
         assert self._salvage is not None
         gaps = list(resumable.done.gaps(size))
-        _reserve(resumable.part.fd, size)
+        reserve(resumable.part.fd, size)
         self._salvage.refill(resumable.part.fd, gaps, resumable.wrote, self._pace.check)
 
     def _fill(self, resumable: ResumablePart, size: int) -> str:
         self._bind(resumable)
         self._pace.restart()
         self._pace.already(resumable.done.total())
-        _reserve(resumable.part.fd, size)
+        reserve(resumable.part.fd, size)
         prefix = self._hasher(resumable.part.fd, size)
-        flusher = Flusher(resumable, self._limits).start()
+        flusher = Flusher(resumable, self._limits)
         try:
+            prefix.start()
+            flusher.start()
             for start, stop in resumable.done:
                 prefix.wrote(start, stop)
             receivers = Receivers(
@@ -252,7 +258,7 @@ class RangeTransfer:
 
     def _hasher(self, fd: int, size: int) -> PrefixHasher:
         parts = None if self._salvage is not None else hasher(size)
-        return PrefixHasher(fd, parts).start()
+        return PrefixHasher(fd, parts)
 
     def _bind(self, resumable: ResumablePart) -> None:
         """Ask on under the validator of the attempt before, when it was the same source."""
@@ -272,6 +278,9 @@ class RangeTransfer:
         while True:
             before = self._pace.received
             try:
+                after, self._after = self._after, None
+                if after is not None:
+                    raise after
                 return attempt()
             except SourceFault as fault:
                 if self._source.renew_after(fault):
@@ -294,13 +303,3 @@ def _may_continue(exc: BaseException, resumable: ResumablePart) -> bool:
     """Bytes that are not known to be wrong are worth keeping for the next attempt."""
     wrong = isinstance(exc, WanrecError) and exc.code in _WRONG
     return not wrong and resumable.done.total() > 0
-
-
-def _amount(found: int, most: int) -> str:
-    return f"more than {most} bytes" if found > most else f"{found} bytes"
-
-
-def _reserve(fd: int, size: int) -> None:
-    """Take the room now, so that a full disk shows before the first byte arrives."""
-    if hasattr(os, "posix_fallocate") and os.fstat(fd).st_size < size:
-        os.posix_fallocate(fd, 0, size)

@@ -16,7 +16,14 @@ from urllib.parse import quote
 
 import attrs
 
-from wanrec.providers.base import Body, CatalogueEntry, Located, ProviderContext, SourceFault
+from wanrec.providers.base import (
+    Body,
+    CatalogueEntry,
+    Located,
+    ProviderContext,
+    Session,
+    SourceFault,
+)
 from wanrec.providers.checksums import offered
 from wanrec.providers.http import HttpProvider
 from wanrec.providers.pool import Response
@@ -52,6 +59,8 @@ class S3Provider(HttpProvider):
         self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._found_region: str | None = None
         self._versions: dict[str, tuple[str | None, str]] = {}
+        self._accounts: dict[Session, Account] = {}
+        self._checked: dict[str | None, str] = {}
 
     def _locate(self, path: str, probe: bool) -> Located:
         located = Located(source=self.name, path=path, url=self._address(path))
@@ -129,7 +138,7 @@ class S3Provider(HttpProvider):
 
     def send(self, method: str, url: str, headers: Mapping[str, str], path: str) -> Response:
         """As the base class, signed; a bucket in another region is asked there, once."""
-        base = self._base()
+        base = self._checked_base()
         try:
             response = super().send(method, url, self._signed(method, url, headers, path), path)
         except _OtherRegionFault as fault:
@@ -200,6 +209,9 @@ class S3Provider(HttpProvider):
 
     @property
     def _account(self) -> Account:
+        known = self._accounts.get(self.session)
+        if known is not None:
+            return known
         query = self.url.query
         options = "\n".join(f"{name}={query[name]}" for name in sorted(query))
         account = self.session.shared(
@@ -207,6 +219,7 @@ class S3Provider(HttpProvider):
             lambda: Account(self.bucket, query, self.context.environ, self.context.limits),
         )
         assert isinstance(account, Account)
+        self._accounts[self.session] = account
         return account
 
     def _base(self) -> str:
@@ -215,6 +228,9 @@ class S3Provider(HttpProvider):
 
     def _checked_base(self) -> str:
         """The bucket's address; plain http is refused before any credential is looked for."""
+        base = self._checked.get(self._found_region)
+        if base is not None:
+            return base
         try:
             base = self._base()
             self._vet_scheme(parse_url(base)[0], "")
@@ -224,6 +240,7 @@ class S3Provider(HttpProvider):
             raise self.error(
                 ErrorCode.INVALID_CONFIG, "the S3 endpoint is not an http or https address"
             ) from None
+        self._checked[self._found_region] = base
         return base
 
     def _address(self, path: str) -> str:

@@ -206,6 +206,8 @@ class Account:
 
     def _resolve(self) -> tuple[str | None, str, str]:
         """Return (endpoint, region, addressing style): URL, environment, config file, default."""
+        if self._resolved is not None:
+            return self._resolved
         with self._lock:
             if self._resolved is None:
                 endpoint, region, style = self._nearby()

@@ -49,7 +49,7 @@ def signed_headers(
         region: the bucket's region.
         now_s: seconds since the epoch; servers accept a clock that is off by minutes.
     """
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_s))
+    stamp = _stamp(int(now_s))
     scope = f"{stamp[:8]}/{region}/s3/aws4_request"
     sent = {**headers, "x-amz-content-sha256": _EMPTY_SHA256, "x-amz-date": stamp}
     if credentials.token:
@@ -73,6 +73,11 @@ def signed_headers(
         f" SignedHeaders={';'.join(names)}, Signature={_hmac(key, text).hex()}"
     )
     return sent
+
+
+@functools.lru_cache(maxsize=2)
+def _stamp(now_s: int) -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_s))
 
 
 @functools.lru_cache(maxsize=8)

@@ -37,6 +37,10 @@ FILES = {
 }
 
 
+PRIVATE_DIR = ".wanrec/stage/run"
+"""What a run keeps for itself: small files are written there under their name at once."""
+
+
 class FolderStage:
     """A stage in a plain folder: what the disk room does, without its guards."""
 
@@ -82,15 +86,22 @@ class FetchHarness:
 
     Attributes:
         root: the folder that stands for the root.
+        blob_dir: root-relative folder of the verified files.
         events: (kind, fields) in the order they came.
         react: called with each event's kind, for a test that acts in the midst of a transfer.
         stop: set it to interrupt.
     """
 
     def __init__(
-        self, root: Path, *, limits: Limits | None = None, no_failover: bool = False
+        self,
+        root: Path,
+        *,
+        limits: Limits | None = None,
+        no_failover: bool = False,
+        blob_dir: str = BLOB_DIR,
     ) -> None:
         self.root = root
+        self.blob_dir = blob_dir
         self.events: list[tuple[TransferEvent, Mapping[str, object]]] = []
         self.react: Callable[[TransferEvent], None] = lambda kind: None
         self.stop = threading.Event()
@@ -101,6 +112,7 @@ class FetchHarness:
             self.stop,
             translate_os_error=_as_filesystem_error,
             no_failover=no_failover,
+            blob_dir=blob_dir,
         )
 
     def _hear(self, kind: TransferEvent, fields: Mapping[str, object]) -> None:
@@ -123,7 +135,7 @@ class FetchHarness:
 
     def staged(self) -> dict[str, bytes]:
         """Name → bytes of every blob in the stage."""
-        return {file.name: file.read_bytes() for file in _files(self.root / BLOB_DIR)}
+        return {file.name: file.read_bytes() for file in _files(self.root / self.blob_dir)}
 
     def partial(self) -> list[str]:
         """Names of what is left of unfinished transfers."""
@@ -163,12 +175,12 @@ class ProviderContract:
         yield provider
         provider.session.close()
 
-    @pytest.fixture
-    def harness(self, tmp_path: Path) -> Iterator[FetchHarness]:
-        """A fetcher whose stage is empty."""
+    @pytest.fixture(params=[BLOB_DIR, PRIVATE_DIR], ids=["shared", "private"])
+    def harness(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FetchHarness]:
+        """A fetcher whose stage is empty: one that others look into, then a run's own."""
         root = tmp_path / "root"
         root.mkdir()
-        harness = FetchHarness(root)
+        harness = FetchHarness(root, blob_dir=request.param)
         yield harness
         harness.fetcher.close()
 
@@ -250,7 +262,7 @@ class ProviderContract:
         fetched = harness.fetch(path, content, served)
         assert harness.staged() == {hashlib.sha256(content).hexdigest(): content}
         assert harness.partial() == []
-        assert fetched.staged == f"{BLOB_DIR}/{fetched.sha256}"
+        assert fetched.staged == f"{harness.blob_dir}/{fetched.sha256}"
         assert (fetched.size, fetched.bytes_fetched) == (len(content), len(content))
 
     @pytest.mark.parametrize("path", ["config.json", "empty.txt", "vae/weights.bin"])

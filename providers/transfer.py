@@ -17,8 +17,15 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from wanrec.providers import provider_for
-from wanrec.providers.base import Located, Provider, ProviderContext, Session, TransferEvent
+from wanrec.providers import provider_for, quick
+from wanrec.providers.base import (
+    Located,
+    Provider,
+    ProviderContext,
+    Session,
+    SourceFault,
+    TransferEvent,
+)
 from wanrec.providers.copying import Copied, LocalCopy
 from wanrec.providers.fetching import (
     LIES,
@@ -32,7 +39,7 @@ from wanrec.providers.fetching import (
 )
 from wanrec.providers.limits import Limits
 from wanrec.providers.local import open_regular
-from wanrec.providers.pacing import Bandwidth, OnEvent, Pace
+from wanrec.providers.pacing import Bandwidth, OnEvent, Pace, interrupted
 from wanrec.providers.parts import BLOB_DIR, Part, Parts, StageDir
 from wanrec.providers.retrying import Retries, RetryBudget
 from wanrec.providers.salvage import Salvage
@@ -119,7 +126,8 @@ class Fetcher:
 
         with self._lock:
             unique = list(dict.fromkeys(sources))
-            return unique if self._no_failover else sorted(unique, key=rank)
+            doubted = self._liars or self._dead_until
+            return sorted(unique, key=rank) if doubted and not self._no_failover else unique
 
     def _remember(self, url: str, error: WanrecError) -> None:
         with self._lock:
@@ -155,16 +163,35 @@ class Fetcher:
         failures: list[WanrecError],
     ) -> Fetched:
         provider = self._provider(url, context)
-        pace = self._pace(request, provider)
-        pace.check()
+        if self._stop.is_set():
+            raise interrupted()
         fetched = self._copy_kept(request, provider)
         if fetched is None:
-            located = provider.locate(request.path)
-            bring = self._receive if located.local_path is None else self._copy_local
-            fetched = bring(request, provider, located, pace)
+            apt = self._parts.private and quick.is_apt(request, provider, self._limits)
+            fetched = (self._bring_quickly if apt else self._bring)(request, provider)
         if not failures:
             return fetched
         return attrs.evolve(fetched, failovers=tuple(failure_line(failure) for failure in failures))
+
+    def _bring_quickly(self, request: FetchRequest, provider: Provider) -> Fetched:
+        """Bring a small file in one answer; after a fault of the source as any other file."""
+        assert request.size is not None
+        try:
+            whole = provider.whole(request.path, request.size)
+        except SourceFault as fault:
+            return self._bring(request, provider, fault)
+        self._bandwidth.passed += request.size
+        return quick.landed(request, provider, whole, self._put)
+
+    def _bring(
+        self, request: FetchRequest, provider: Provider, after: SourceFault | None = None
+    ) -> Fetched:
+        """Bring a file; `after`: the fault of a first attempt."""
+        pace = self._pace(request, provider)
+        located = provider.locate(request.path)
+        if located.local_path is None:
+            return self._receive(request, provider, located, pace, after)
+        return self._copy_local(request, provider, located, pace)
 
     def _pace(self, request: FetchRequest, provider: Provider) -> Pace:
         return Pace(
@@ -197,7 +224,12 @@ class Fetcher:
         return None
 
     def _receive(
-        self, request: FetchRequest, provider: Provider, located: Located, pace: Pace
+        self,
+        request: FetchRequest,
+        provider: Provider,
+        located: Located,
+        pace: Pace,
+        after: SourceFault | None = None,
     ) -> Fetched:
         from wanrec.providers.ranges import RangeTransfer
 
@@ -215,6 +247,7 @@ class Fetcher:
             limits=self._limits,
             translate=self._translate,
             salvage=request.salvage,
+            after=after,
         )
         with transfer as received:
             check_sha256(request, provider, received.sha256)
@@ -237,8 +270,11 @@ class Fetcher:
         if received.content is None:
             assert received.part is not None
             return self._parts.land(received.part, sha256, received.size)
+        return self._put(received.content, sha256)
+
+    def _put(self, content: memoryview, sha256: str) -> str:
         try:
-            return self._parts.put(received.content, sha256)
+            return self._parts.put(content, sha256)
         except OSError as exc:
             raise self._translate(exc, self._parts.blob(sha256)) from exc
 

@@ -7,6 +7,7 @@ decided here and nothing is printed here.
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Mapping
 
 import attrs
@@ -72,7 +73,7 @@ class Action:
     donor: str | None = None
     optional: bool = False
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """The model key ``ID`` or ``ID[VARIANT]``."""
         return model_key(self.model, self.variant)

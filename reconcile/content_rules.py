@@ -271,6 +271,8 @@ def archive_marks(tail: bytes, size: int) -> tuple[tuple[int, bytes], ...]:
         size: bytes of the whole file.
     """
     marks: list[tuple[int, bytes]] = []
+    if _ZIP_END not in tail:  # ten times as fast as to look from the end
+        return ()
     position = len(tail)
     while len(marks) < _MAX_MARKS and (position := tail.rfind(_ZIP_END, 0, position)) >= 0:
         record = tail[position : position + 16]

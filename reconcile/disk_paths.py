@@ -44,6 +44,7 @@ STEP = getattr(os, "O_PATH", os.O_RDONLY) | _DIRECTORY | _NOFOLLOW | _CLOEXEC
 READ_FILE = os.O_RDONLY | _NOFOLLOW | getattr(os, "O_NONBLOCK", 0) | _CLOEXEC | _BINARY
 CREATE_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _CLOEXEC | _BINARY
 _REPARSE_POINT = 0x400
+_NO_NAMES = frozenset({"", ".", ".."})
 
 
 def split_path(rel: str) -> list[str]:
@@ -55,8 +56,12 @@ def split_path(rel: str) -> list[str]:
     if rel in ("", "."):
         return []
     parts = rel.split("/")
-    bad = any(part in ("", ".", "..") or "\0" in part for part in parts)
-    if bad or not _encodable(rel) or (os.sep != "/" and any(c in rel for c in ":\\")):
+    bad = not _NO_NAMES.isdisjoint(parts) or "\0" in rel
+    if (
+        bad
+        or not (rel.isascii() or _encodable(rel))
+        or (os.sep != "/" and any(c in rel for c in ":\\"))
+    ):
         shown = printable(rel)
         raise WanrecError(
             ErrorCode.UNSAFE_PATH,
@@ -68,6 +73,8 @@ def split_path(rel: str) -> list[str]:
 
 
 def _encodable(rel: str) -> bool:
+    if rel.isascii():
+        return True
     try:
         os.fsencode(rel)
     except UnicodeEncodeError:

@@ -293,7 +293,7 @@ class ApplySession:
                 local_root=settings.local_root,
                 offline=settings.offline if asked is None else asked,
                 allow_http=settings.allow_http,
-                environ=self._engine.environ,
+                environ=dict(self._engine.environ),  # looked into for every file
                 limits=self._limits,
             )
             for spec in {model.spec for model in desired.models}

@@ -145,7 +145,9 @@ class Gatherer:
         }
         try:
             with span("wanrec.action", **about) as acting:
-                got = attrs.evolve(self._dispatch(action, spec), kind=action.action)
+                got = self._dispatch(action, spec)
+                if got.kind is not action.action:
+                    got = attrs.evolve(got, kind=action.action)
                 acting.set(bytes=got.size, source=got.source)
                 return got
         except WanrecError as error:

@@ -7,6 +7,7 @@ what a symbol already says, and no two meanings differ by red against green.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 
 __all__ = [
@@ -78,9 +79,10 @@ def width(text: str) -> int:
     """Return how many terminal columns the (escaped) text takes."""
     if text.isascii():
         return len(text)
-    return sum(_char_width(char) for char in text)
+    return sum(map(_char_width, text))
 
 
+@functools.lru_cache(maxsize=1024)
 def _char_width(char: str) -> int:
     import unicodedata
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import enum
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
@@ -127,7 +127,8 @@ class _Unrecorded(Span):
         """Forget it."""
 
 
-_UNRECORDED = _Unrecorded()
+_NOT_TRACED = nullcontext(_Unrecorded())
+"""One for all: it keeps nothing of the blocks that pass through it."""
 _current: ContextVar[Span | None] = ContextVar("wanrec_span", default=None)
 
 
@@ -143,13 +144,16 @@ class _Tracer:
 _tracer = _Tracer()
 
 
-@contextmanager
-def span(name: str, **attributes: object) -> Iterator[Span]:
+def span(name: str, **attributes: object) -> AbstractContextManager[Span]:
     """Time the block as a span below the current one; an exception marks it and passes on."""
     exporters = _tracer.exporters
-    if not exporters:
-        yield _UNRECORDED
-        return
+    return _recorded(exporters, name, attributes) if exporters else _NOT_TRACED
+
+
+@contextmanager
+def _recorded(
+    exporters: Iterable[Exporter], name: str, attributes: Mapping[str, object]
+) -> Iterator[Span]:
     parent = _current.get() or _tracer.outermost
     current = Span(name, parent, attributes)
     for exporter in exporters:
