@@ -13,8 +13,9 @@ __all__ = ["reserve"]
 def reserve(fd: int, size: int) -> None:
     """Make a file at least `size` bytes long; what it holds stays.
 
-    A file system in memory would fill every page with zeros first, which takes as long as to
-    receive the bytes: there it is enough that the room is free now.
+    What cannot fit is refused before the disk is filled to find that out. A file system in memory
+    would fill every page with zeros, which takes as long as to receive the bytes: there it is
+    enough that the room is free now.
 
     Raises:
         OSError: ENOSPC and what else the disk says.
@@ -22,13 +23,13 @@ def reserve(fd: int, size: int) -> None:
     seen = os.fstat(fd)
     if seen.st_size >= size or not hasattr(os, "posix_fallocate"):
         return
-    if not _in_memory(seen.st_dev):
-        os.posix_fallocate(fd, 0, size)
-        return
     room = os.fstatvfs(fd)
     if room.f_blocks and room.f_bavail * room.f_frsize < size - seen.st_blocks * 512:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    os.ftruncate(fd, size)
+    if _in_memory(seen.st_dev):
+        os.ftruncate(fd, size)
+    else:
+        os.posix_fallocate(fd, 0, size)
 
 
 @functools.cache

@@ -25,7 +25,7 @@ from wanrec.providers.transfer import Fetcher
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.model import EntryKind, FileFact
 
-__all__ = ["FetchHarness", "FolderStage", "ProviderContract", "Served"]
+__all__ = ["PRIVATE_DIR", "FetchHarness", "FolderStage", "ProviderContract", "Served"]
 
 Served = tuple[str, ProviderContext]
 
@@ -54,7 +54,10 @@ class FolderStage:
     def create(self, rel: str, mode: int = 0o600) -> int:
         """As `StageDir`."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        return os.open(self._path(rel), flags, mode)
+        try:
+            return os.open(self._path(rel), flags, mode)
+        except OSError as exc:
+            raise _as_filesystem_error(exc, rel) from exc
 
     def rename(self, src: str, dst: str) -> None:
         """As `StageDir`."""

@@ -11,7 +11,7 @@ import pytest
 from support.http_faults import FAST
 from support.lying_server import LyingServer
 
-from wanrec.providers.testing import FetchHarness
+from wanrec.providers.testing import PRIVATE_DIR, FetchHarness
 
 
 @pytest.fixture(autouse=True)
@@ -30,9 +30,9 @@ def server() -> Iterator[LyingServer]:
 
 @pytest.fixture
 def harness(tmp_path: Path) -> Iterator[FetchHarness]:
-    """A fetcher whose retries are quick."""
+    """A fetcher whose retries are quick, with a stage of its own, as a run has one."""
     (tmp_path / "root").mkdir()
-    harness = FetchHarness(tmp_path / "root", limits=FAST)
+    harness = FetchHarness(tmp_path / "root", limits=FAST, blob_dir=PRIVATE_DIR)
     yield harness
     harness.fetcher.close()
 

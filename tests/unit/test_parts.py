@@ -161,6 +161,22 @@ def test_chunks_do_not_matter(lengths: list[int]) -> None:
     assert cut.finish("a") == whole.finish("a")
 
 
+def test_digests_that_run_out_of_memory_cost_only_themselves(tmp_path: Path) -> None:
+    """The sha256 of a file comes out right, and soon, when the digests of its parts give up."""
+
+    class Poor:
+        def update(self, chunk: memoryview) -> None:
+            raise MemoryError
+
+    content = bytes(40 << 20)
+    (tmp_path / "a").write_bytes(content)
+    with (tmp_path / "a").open("rb") as file:
+        prefix = PrefixHasher(file.fileno(), Poor()).start()  # type: ignore[arg-type]
+        prefix.wrote(0, len(content))
+        assert prefix.finish() == hashlib.sha256(content).hexdigest()
+        assert prefix.parts("") is None
+
+
 def test_parts_are_digested_on_landing(tmp_path: Path) -> None:
     """Whoever hashes a file that arrives has the digests of its parts, however fast it came."""
     content = bytes(40 << 20)
