@@ -1,6 +1,6 @@
 """The receivers of one big file: several threads that ask for ranges and write what comes.
 
-The calling thread asks first and alone; only when that answer proves that the source honours
+One asks first and alone; only when that answer proves that the source honours
 ranges do others start. Where answers take long to begin, receivers become more. After a kill
 ranges begin small and grow with the run, so that one that is killed again and again loses a small
 part of what it brings. A receiver that fails for good stops all. Receivers never hash: they tell
