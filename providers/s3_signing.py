@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import attrs
 
@@ -49,30 +50,51 @@ def signed_headers(
         region: the bucket's region.
         now_s: seconds since the epoch; servers accept a clock that is off by minutes.
     """
-    stamp = _stamp(int(now_s))
-    scope = f"{stamp[:8]}/{region}/s3/aws4_request"
-    sent = {**headers, "x-amz-content-sha256": _EMPTY_SHA256, "x-amz-date": stamp}
+    bound = tuple(item for item in headers.items() if item[0].lower().startswith("x-amz-"))
+    frame = _frame(credentials, host, bound, region, _stamp(int(now_s)))
+    path, _, query = target.partition("?")
+    canonical = f"{method}\n{path}\n{query}\n{frame.canonical}"
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    signature = _hmac(frame.key, frame.text + digest).hex()
+    return {**headers, **frame.sent, "Authorization": frame.authorization + signature}
+
+
+class _Frame(NamedTuple):
+    """What the requests of one second share."""
+
+    sent: Mapping[str, str]
+    canonical: str
+    text: str
+    key: bytes
+    authorization: str
+
+
+@functools.lru_cache(maxsize=8)
+def _frame(
+    credentials: Credentials,
+    host: str,
+    bound: tuple[tuple[str, str], ...],
+    region: str,
+    stamp: str,
+) -> _Frame:
+    sent = {"x-amz-content-sha256": _EMPTY_SHA256, "x-amz-date": stamp}
     if credentials.token:
         sent["x-amz-security-token"] = credentials.token
-    bound = {n.lower(): v.strip() for n, v in sent.items() if n.lower().startswith("x-amz-")}
-    bound["host"] = host
-    names = sorted(bound)
-    path, _, query = target.partition("?")
-    canonical = "\n".join(
-        (
-            *(method, path, query),
-            *(f"{name}:{bound[name]}" for name in names),
-            *("", ";".join(names), _EMPTY_SHA256),
-        )
+    signed = {name.lower(): value.strip() for name, value in (*bound, *sent.items())}
+    signed["host"] = host
+    names = sorted(signed)
+    lines = (*(f"{name}:{signed[name]}" for name in names), "", ";".join(names), _EMPTY_SHA256)
+    scope = f"{stamp[:8]}/{region}/s3/aws4_request"
+    return _Frame(
+        sent=sent,
+        canonical="\n".join(lines),
+        text=f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n",
+        key=_signing_key(credentials.secret_key, scope),
+        authorization=(
+            f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope},"
+            f" SignedHeaders={';'.join(names)}, Signature="
+        ),
     )
-    digest = hashlib.sha256(canonical.encode()).hexdigest()
-    text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}"
-    key = _signing_key(credentials.secret_key, scope)
-    sent["Authorization"] = (
-        f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope},"
-        f" SignedHeaders={';'.join(names)}, Signature={_hmac(key, text).hex()}"
-    )
-    return sent
 
 
 @functools.lru_cache(maxsize=2)

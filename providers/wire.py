@@ -38,14 +38,12 @@ __all__ = [
 TICK_S = 0.25
 """A wait of this length at most passes between two looks at the stop event."""
 
+_WINDOW = 4096
+"""Bytes of a head that are asked for at once; what comes of the body is copied once more."""
 _NO_SPLICE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
 
 _BLANK = " \t\n\r\v\f"
 _status_line = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: .*)?\Z", re.DOTALL).fullmatch
-_plain_head = re.compile(
-    r"HTTP/1\.1 ([1-5][0-9][0-9])(?: [^\r\n]*)?(?:\r\n[!-9;-~]+:[^\r\n]*)*"
-).fullmatch
-_fields = re.compile(r"\r\n([!-9;-~]+):([^\r\n]*)").findall
 digits = re.compile(r"[0-9]{1,18}").fullmatch
 _url = re.compile(
     r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::([0-9]{1,5}))?(/[!-~]*|\?[!-~]*)?",
@@ -172,7 +170,8 @@ class Connection:
         self.watch = watch
         self._sock = sock
         self._whole = _wait_in_kernel(sock)
-        self._buffer = bytearray()
+        self._window = bytearray(_WINDOW)  # received and not yet taken: from start up to stop
+        self._start = self._stop = 0
 
     @property
     def peer(self) -> str:
@@ -192,48 +191,50 @@ class Connection:
 
     def read_head(self, limit: int) -> tuple[int, dict[str, str]]:
         """Receive and parse one response head."""
-        while True:
-            end = self._buffer.find(b"\r\n\r\n")
-            if end >= 0:
-                head = bytes(self._buffer[:end])
-                del self._buffer[: end + 4]
-                return parse_head(head)
-            if len(self._buffer) > limit:
-                raise WireFault(ErrorCode.SOURCE_UNAVAILABLE, "the response head has no end")
-            self._fill()
+        return parse_head(self._take_until(b"\r\n\r\n", limit, "the response head has no end"))
 
     def read_line(self, limit: int) -> bytes:
         """Receive one line of chunked framing, without its end."""
+        return self._take_until(b"\r\n", limit, "the chunked framing is broken")
+
+    def _take_until(self, mark: bytes, limit: int, endless: str) -> bytes:
         while True:
-            end = self._buffer.find(b"\r\n")
+            end = self._window.find(mark, self._start, self._stop)
             if end >= 0:
-                line = bytes(self._buffer[:end])
-                del self._buffer[: end + 2]
-                return line
-            if len(self._buffer) > limit:
-                raise WireFault(ErrorCode.SOURCE_UNAVAILABLE, "the chunked framing is broken")
+                found = bytes(self._window[self._start : end])
+                self._start = end + len(mark)
+                return found
+            if self._stop - self._start > limit:
+                raise WireFault(ErrorCode.SOURCE_UNAVAILABLE, endless)
             self._fill()
 
     def _fill(self) -> None:
         # Heads are awaited for one stall window altogether, however steadily they drip.
-        block = memoryview(bytearray(16384))
-        count = self._receive(block, counts=False)
+        held = self._stop - self._start
+        if not held:
+            self._start = self._stop = 0
+        elif self._stop == len(self._window):
+            self._window = self._window[self._start :] + bytes(_WINDOW)
+            self._start, self._stop = 0, held
+        count = self._receive(memoryview(self._window)[self._stop :], counts=False)
         if count == 0:
             raise self._broken(None)
-        self._buffer += block[:count]
+        self._stop += count
 
     def readinto(self, view: memoryview) -> int:
         """Receive body bytes, those first that came along with the head."""
-        if self._buffer:
-            count = min(len(view), len(self._buffer))
-            view[:count] = self._buffer[:count]
-            del self._buffer[:count]
+        held = self._stop - self._start
+        if held:
+            count = min(len(view), held)
+            view[:count] = memoryview(self._window)[self._start : self._start + count]
+            self._start += count
             return count
         return self._receive(view, counts=True)
 
     def splice(self, pipe: int, most: int) -> int | None:
         """Move body bytes into a pipe without copying them; None where that cannot be now."""
-        if self._buffer or self.origin.scheme != "http":  # bytes in memory; bytes to decrypt
+        in_memory, encrypted = self._start < self._stop, self.origin.scheme != "http"
+        if in_memory or encrypted:
             return None
         while True:
             begin = time.monotonic()
@@ -305,14 +306,7 @@ def parse_head(head: bytes) -> tuple[int, dict[str, str]]:
     Raises:
         WireFault: it is no head of HTTP/1, or contradicts itself.
     """
-    text = head.decode("latin-1")
-    plain = _plain_head(text)
-    if plain is not None:  # what nearly every server sends, at a third of the cost
-        fields = _fields(text)
-        found = {name.lower(): value.strip(_BLANK) for name, value in fields}
-        if len(found) == len(fields):
-            return int(plain[1]), found
-    first, *lines = text.split("\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
     match = _status_line(first)
     if match is None:
         raise WireFault(ErrorCode.SOURCE_UNAVAILABLE, "the answer is not HTTP")
