@@ -79,7 +79,6 @@ def examine(settings: Settings, environ: Mapping[str, str]) -> list[Finding]:
         return [
             Finding(name="root", verdict=Verdict.OK, detail=str(root.path)),
             *_file_system(root, settings),
-            _guarded("locks", lambda: _locks(root, settings)),
             _guarded("state", lambda: _state(settings)),
             _space(root),
             _encryption(root),
@@ -108,9 +107,21 @@ def _guarded(name: str, look: Callable[[], Finding]) -> Finding:
 
 
 def _file_system(root: Root, settings: Settings) -> Iterator[Finding]:
+    yield _kind(root, settings)
+    writable = _guarded("write", lambda: _writable(root))
+    yield writable
+    if writable.code is None:
+        yield from _abilities(root, settings)
+    else:  # one cause, said once
+        for name in (*_ABILITIES, "reflinks", "sharing", "case", "locks"):
+            detail = "not tried: the root cannot be written to"
+            yield Finding(name=name, verdict=Verdict.WARN, detail=detail)
+
+
+def _kind(root: Root, settings: Settings) -> Finding:
     kind = fs_type(root.path)
     network = is_network_fs(kind)
-    yield Finding(
+    return Finding(
         name="file system",
         verdict=Verdict.WARN if network else Verdict.OK,
         detail=f"{kind}, over a network: its locks are not relied on" if network else kind,
@@ -120,13 +131,16 @@ def _file_system(root: Root, settings: Settings) -> Iterator[Finding]:
             else ""
         ),
     )
-    yield _guarded("write", lambda: _writable(root))
+
+
+def _abilities(root: Root, settings: Settings) -> Iterator[Finding]:
     for name, (probe, good, bad) in _ABILITIES.items():
         able = functools.partial(_ability, root, name, probe, good, bad)
         yield _guarded(name, able)
     yield _guarded("reflinks", lambda: _reflinks(root))
     yield _guarded("sharing", lambda: _sharing(root, settings.link_mode))
     yield _guarded("case", lambda: _case(root))
+    yield _guarded("locks", lambda: _locks(root, settings))
 
 
 def _writable(root: Root) -> Finding:

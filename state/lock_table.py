@@ -184,7 +184,9 @@ def holder_of(path: str) -> LockInfo:
     entry = entry_of(path)
     pid = os.getpid() if entry.exclusive or entry.shared else _asked_pid(entry, path)
     name = os.path.basename(path).removesuffix(".lock")
-    return LockInfo(name=name, pid=pid, host=lock_info.host_name())
+    # Readers are many and write nothing about themselves, but only they hold this kind so.
+    operation = "use" if name.startswith("use-") else ""
+    return LockInfo(name=name, pid=pid, host=lock_info.host_name(), operation=operation)
 
 
 def _asked_pid(entry: Entry, path: str) -> int:

@@ -195,6 +195,18 @@ def test_a_read_only_root(wanrec: Program, mounted: Callable[[str], Path]) -> No
     assert "why:" not in done.stderr  # the summary says it all; a bare errno explains nothing
 
 
+def test_the_doctor_names_a_read_only_root_once(
+    wanrec: Program, mounted: Callable[[str], Path]
+) -> None:
+    """One cause is one failed line: what could not be tried for it is told as such, exit 6."""
+    root = mounted("size=4m")
+    subprocess.run(["mount", "-o", "remount,ro", str(root)], check=True)
+    done = wanrec.run("doctor", "--root", str(root))
+    assert done.exit == 6
+    assert (done.stdout + done.stderr).count("READ_ONLY") == 1
+    assert done.stdout.count("not tried: the root cannot be written to") >= 5
+
+
 @pytest.fixture
 def for_all() -> Iterator[Path]:
     """A folder that every user may enter."""

@@ -341,6 +341,7 @@ def test_readers_share_and_keep_the_swap_out(locks: LockRegistry) -> None:
     second = locks.use("a@1", 0)
     assert first is not None
     assert second is not None
+    assert [(held.name, held.operation) for held in locks.list_locks()] == [("use-a@1", "use")]
     with holder(locks.directory, "a@1", "use") as process:
         (error,) = in_thread(lambda: locks.exclusive_use("a@1", 0.05))
         assert isinstance(error, WanrecError)
