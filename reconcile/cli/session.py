@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import threading
 from typing import TYPE_CHECKING, TextIO
@@ -161,6 +162,18 @@ class Session:
         document = {"time": utc_now(), "level": level, "message": text.rstrip("\n"), **fields}
         return json.dumps(document, ensure_ascii=False)
 
+    @property
+    def ending(self) -> ErrorCode:
+        """What an interruption is called: by the signal, which whoever raises one cannot know."""
+        killed = self.signal not in (0, signal.SIGINT)
+        return ErrorCode.TERMINATED if killed else ErrorCode.INTERRUPTED
+
+    def blame(self, error: WanrecError) -> WanrecError:
+        """Give an interruption the code of its signal."""
+        if error.code is ErrorCode.INTERRUPTED:
+            error.code = self.ending
+        return error
+
     def report(self, error: WanrecError, *, document: bool = True) -> None:
         """Tell the user about an error; stdout gets it too, as JSON or as Nagios' status line.
 
@@ -170,7 +183,7 @@ class Session:
         """
         from wanrec.reconcile.render_apply import error_text
 
-        text = error_text(error, color=self._colorful(sys.stderr))
+        text = error_text(self.blame(error), color=self._colorful(sys.stderr))
         self.say(text, "error", error=error.to_dict())
         if document and self.format == "json":
             from wanrec.reconcile.render_state import document as json_document

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from wanrec.reconcile.cli.output import utc_now
 from wanrec.reconcile.cli.session import Session
-from wanrec.reconcile.errors import WanrecError
+from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.telemetry import Event, EventKind, EventSink
 from wanrec.reconcile.version import __version__
 
@@ -82,6 +82,10 @@ class Sinks:
         """Pass an event on to everybody; the plan has been told by `planned`, in full."""
         if event.kind is EventKind.PLAN:
             return
+        if event.fields.get("code") == ErrorCode.INTERRUPTED:
+            ending = self._session.ending
+            told = {"code": ending.value, "exit": int(ending.exit_code)}
+            event = Event(event.kind, {**event.fields, **told})
         for listener in self._listeners:
             listener.emit(event)
 
@@ -112,6 +116,7 @@ class Sinks:
         """The whole run failed: the last event says so."""
         from wanrec.reconcile.render_apply import refused_entries
 
+        self._session.blame(error)
         self._tell(
             EventKind.SUMMARY,
             format_version=1,
@@ -126,6 +131,8 @@ class Sinks:
         """The apply ended: the frozen line for people, the summary for programs."""
         from wanrec.reconcile.render_apply import apply_json
 
+        for failure in result.failures:
+            self._session.blame(failure.error)
         if self._machine:
             self._tell(EventKind.SUMMARY, **json.loads(apply_json(result)))
         if self._as_json:

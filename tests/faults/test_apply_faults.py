@@ -305,9 +305,12 @@ def test_a_signal_stops_cleanly(wanrec: Program, number: int, code: int) -> None
             if json.loads(line).get("type", json.loads(line).get("event")) == "action_start":
                 break
         running.send_signal(number)
-        _, err = running.communicate(timeout=60)
+        rest, err = running.communicate(timeout=60)
     assert running.returncode == code, err
     assert "Traceback" not in err
+    events = [json.loads(line) for line in rest.splitlines()]
+    assert {event["exit"] for event in events if "exit" in event} <= {code}
+    assert {failure["exit"] for failure in events[-1]["failed"]} == {code}
     assert models_on_disk(wanrec) == {}
     assert wanrec.ok("locks", "--json").json().get("locks", []) == []
     wanrec.ok("apply", "-y", "--lock-timeout", "0")
