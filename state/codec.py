@@ -135,14 +135,28 @@ def decode(data: bytes, where: str) -> State:
         raise _newer(where, wire.format_version)
     if wire.format_version < 1 or wire.serial < 0:
         raise _corrupt(where, f"format_version {wire.format_version}, serial {wire.serial}")
-    for address in wire.files:
+    for address, file in wire.files.items():
         if "::" not in address:
             raise _corrupt(where, f"not an address: {address!r}")
+        # The disk refuses such a path too, but would blame a spec for it.
+        if (".." in file.path or file.path[:1] == "/") and _strays(file):
+            raise _corrupt(where, f"not a path below the root: {file.path!r}")
+    for model in wire.models.values():
+        if _strays(model):
+            raise _corrupt(where, f"not a path below the root: {model.directory!r}")
     extra = None
     if data.count(b'":') != _key_count(wire):
         extra = _unknown_fields(_checked_json(data, where)) or None
     fields = {name: getattr(wire, name) for name in _Wire.__struct_fields__}
     return State(**fields, extra=extra)
+
+
+def _strays(record: object) -> bool:
+    """True when what it records would lie outside the root."""
+    match record:
+        case FileRecord(path=path) | ModelRecord(directory=path):
+            return path[:1] == "/" or ".." in path.split("/")
+    return False
 
 
 def _key_count(wire: _Wire) -> int:
@@ -237,7 +251,8 @@ def salvage_lines(data: bytes) -> State:
         if text.startswith(b'"') and text.endswith(b"{"):
             table = text.split(b'"')[1].decode("ascii", "replace")
         elif table in tables and line.startswith(b" "):
-            tables[table].update(_parsed(b"{%s}" % text, _entry_decoder(table)))
+            found = _parsed(b"{%s}" % text, _entry_decoder(table))
+            tables[table].update({key: one for key, one in found.items() if not _strays(one)})
         elif text.startswith(b'"'):
             for name, value in _parsed(b"{%s}" % text, _entry_decoder("")).items():
                 if name in head and isinstance(value, type(head[name])):

@@ -185,11 +185,28 @@ BAD = {
     "version-float": WHOLE.replace(b'"format_version": 1', b'"format_version": 1.5'),
     "serial-negative": WHOLE.replace(b'"serial": 7', b'"serial": -7'),
     "no-address": WHOLE.replace(b"[bf16]::vae", b"[bf16]/vae"),
+    "path-above": WHOLE.replace(b'"path":"wan22/t2v', b'"path":"wan22/../../t2v'),
+    "path-absolute": WHOLE.replace(b'"path":"wan22/', b'"path":"/wan22/'),
+    "directory-above": WHOLE.replace(b'"directory":"wan22/', b'"directory":"../wan22/'),
     "files-list": b'{"format_version": 1, "files": []}',
     "duplicate-top": WHOLE.replace(b'"serial": 7', b'"serial": 7,\n"serial": 7'),
     "duplicate-field": WHOLE.replace(b'"size":724', b'"size":724,"size":725'),
     "duplicate-model": WHOLE.replace(b'"umt5-xxl@1.0.0":', b'"t2v-A14B@2.2.0[bf16]":'),
 }
+
+
+def test_two_dots_in_a_name_are_a_name() -> None:
+    """Only whole segments lead upwards."""
+    state = codec.decode(WHOLE.replace(b'"path":"wan22/t2v', b'"path":"wan22/..t2v'), "s")
+    assert any("/..t2v" in record.path for record in state.files.values())
+
+
+def test_what_strays_is_not_salvaged() -> None:
+    """A record that leads out of the root is not taken over; its neighbours are."""
+    spoiled = codec.salvage_lines(BAD["path-above"])
+    kept = codec.salvage_lines(WHOLE)
+    assert kept.files.keys() - spoiled.files.keys() == {"t2v-A14B@2.2.0[bf16]::vae/config.json"}
+    assert spoiled.models == kept.models
 
 
 @pytest.mark.parametrize("name", BAD)
