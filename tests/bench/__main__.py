@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description="Ratios against peers.")
     parser.add_argument("parts", nargs="*", help=f"of: {' '.join(PARTS)}")
     parser.add_argument("--runs", type=int, default=5, help="counted runs of each pair")
-    parser.add_argument("--place", type=Path, help="an empty folder for the trees (else temporary)")
+    parser.add_argument("--place", type=Path, help="a folder for the trees (else temporary)")
     given = parser.parse_args()
     unknown = [part for part in given.parts if part not in PARTS]
     if unknown:
@@ -40,6 +40,8 @@ def main() -> None:
     wanrec = peers.program("wanrec")
     if wanrec is None:
         parser.error("wanrec is not installed in this environment")
+    if given.place is not None:
+        given.place.mkdir(parents=True, exist_ok=True)
     print(_HEAD, flush=True)
     for name in given.parts or PARTS:
         with tempfile.TemporaryDirectory(prefix="wanrec-bench-", dir=given.place) as place:
