@@ -22,6 +22,7 @@ from wanrec.providers.pacing import Pace
 from wanrec.providers.resume import Intervals
 from wanrec.providers.salvage import Salvage
 from wanrec.providers.writeback import start_writeback
+from wanrec.reconcile.buffers import page_aligned
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.model import Via
 from wanrec.reconcile.part_digests import PartDigests, hasher
@@ -87,7 +88,7 @@ class LocalCopy:
 
     def _copy_inline(self, source: int, part: int, size: int) -> Copied:
         digest = hashlib.sha256()
-        view = memoryview(_buffer())
+        view = _buffer()
         offset = 0
         while offset < size:
             chunk = self._read(source, view[: min(len(view), size - offset)], offset)
@@ -157,7 +158,7 @@ class LocalCopy:
             return 0
 
     def _copy_through_memory(self, source: int, part: int, want: int, offset: int) -> int:
-        chunk = self._read(source, memoryview(bytearray(want)), offset)
+        chunk = self._read(source, page_aligned(want), offset)
         self._write(part, chunk, offset)
         return len(chunk)
 
@@ -184,11 +185,11 @@ class LocalCopy:
         )
 
 
-def _buffer() -> bytearray:
+def _buffer() -> memoryview:
     """One buffer a thread: fresh memory costs a small file more than its copy."""
-    buffer: bytearray | None = getattr(_local, "buffer", None)
+    buffer: memoryview | None = getattr(_local, "buffer", None)
     if buffer is None:
-        buffer = _local.buffer = bytearray(MIB)
+        buffer = _local.buffer = page_aligned(MIB)
     return buffer
 
 

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from queue import SimpleQueue
 
+from wanrec.reconcile.buffers import page_aligned
 from wanrec.reconcile.part_digests import PartDigests, PartHasher
 
 __all__ = ["CAN_READ_AT", "PrefixHasher", "pieces_of", "read_at", "write_at"]
@@ -38,7 +39,7 @@ def read_at(fd: int, view: memoryview, offset: int) -> int:
 
 def pieces_of(fd: int) -> Iterator[memoryview]:
     """Yield a file from its start to its end; each piece is good until the next is asked for."""
-    buffer, at = memoryview(bytearray(_CHUNK)), 0
+    buffer, at = page_aligned(_CHUNK), 0
     while count := read_at(fd, buffer, at):
         yield buffer[:count]
         at += count
@@ -84,7 +85,7 @@ class PrefixHasher:
     def start(self) -> PrefixHasher:
         """Start hashing."""
         for _ in range(_BUFFERS if self._parts else 1):
-            self._free.put(memoryview(bytearray(_CHUNK)))
+            self._free.put(page_aligned(_CHUNK))
         for thread in self._threads:
             thread.start()
         return self

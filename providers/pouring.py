@@ -16,6 +16,7 @@ from typing import Self
 from wanrec.providers.base import Body
 from wanrec.providers.hashing import write_at
 from wanrec.providers.limits import Limits
+from wanrec.reconcile.buffers import page_aligned
 
 __all__ = ["Pouring"]
 
@@ -47,7 +48,7 @@ class Pouring:
                 self._renew()
                 raise
         if self._buffer is None:
-            self._buffer = memoryview(bytearray(self._buffer_bytes))
+            self._buffer = page_aligned(self._buffer_bytes)
         count = body.readinto(self._buffer[:most])
         write_at(fd, self._buffer[:count], at)
         return count

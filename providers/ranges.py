@@ -27,6 +27,7 @@ from wanrec.providers.reserving import reserve
 from wanrec.providers.resume import ResumablePart, open_part
 from wanrec.providers.retrying import Retries
 from wanrec.providers.salvage import Salvage
+from wanrec.reconcile.buffers import page_aligned
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.part_digests import PartDigests, hasher
 
@@ -181,7 +182,7 @@ class RangeTransfer:
         size = self._source.size
         most = self._limits.undeclared_size if size is None else size
         digest, at = hashlib.sha256(), 0
-        buffer = memoryview(bytearray(self._limits.receive_buffer))
+        buffer = page_aligned(self._limits.receive_buffer)
         step = self._pace.bandwidth.step(len(buffer))
         with self._source.open(0, None) as body:
             self._on_disk(part, lambda: os.ftruncate(part.fd, 0))

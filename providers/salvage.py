@@ -14,6 +14,7 @@ import attrs
 
 from wanrec.providers.hashing import read_at, write_at
 from wanrec.providers.limits import MIB
+from wanrec.reconcile.buffers import page_aligned
 from wanrec.reconcile.errors import WanrecError
 from wanrec.reconcile.part_digests import PartDigests, digest_part
 
@@ -75,4 +76,4 @@ class Salvage:
         def copy(chunk: memoryview, at: int) -> None:
             write_at(target, chunk, at)
 
-        return digest_part(read, span, memoryview(bytearray(MIB)), copy)
+        return digest_part(read, span, page_aligned(MIB), copy)

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
+from wanrec.reconcile.buffers import page_aligned
 from wanrec.reconcile.content_rules import (
     HEAD_BYTES,
     TAIL_BYTES,
@@ -92,9 +93,9 @@ def hash_fd(
     total = 0
     if size is None or size > CHUNK:
         _expect_sequential(fd)
-        view = memoryview(_buffer())
+        view = _buffer()
     else:
-        view = memoryview(_buffer())[: max(size + 1, 4096)]
+        view = _buffer()[: max(size + 1, 4096)]
     while count := _read_into(fd, view):
         digest.update(view[:count])
         total += count
@@ -271,10 +272,10 @@ def _header_problem(read: _Read, size: int) -> str | None:
     return check_header(header, size - 8 - length)
 
 
-def _buffer() -> bytearray:
-    buffer: bytearray | None = getattr(_local, "buffer", None)
+def _buffer() -> memoryview:
+    buffer: memoryview | None = getattr(_local, "buffer", None)
     if buffer is None:
-        buffer = _local.buffer = bytearray(CHUNK)
+        buffer = _local.buffer = page_aligned(CHUNK)
     return buffer
 
 

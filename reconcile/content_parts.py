@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from wanrec.reconcile.buffers import page_aligned
 from wanrec.reconcile.content import CHUNK, read_view_at
 from wanrec.reconcile.errors import WanrecError
 from wanrec.reconcile.part_digests import PartDigests, digest_part
@@ -43,7 +44,7 @@ def bad_parts(
     ticket = itertools.count()
 
     def work() -> None:
-        buffer = memoryview(bytearray(CHUNK))
+        buffer = page_aligned(CHUNK)
         # A ticket is handed out in one step under the interpreter's own lock.
         while (number := next(ticket)) < len(jobs):
             item, part = jobs[number]

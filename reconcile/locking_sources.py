@@ -17,6 +17,7 @@ import attrs
 
 from wanrec.providers import provider_for
 from wanrec.providers.base import CatalogueEntry, Located, Provider, ProviderContext, Session
+from wanrec.reconcile.buffers import page_aligned
 from wanrec.reconcile.content import Stop, hash_fd
 from wanrec.reconcile.disk_errors import translate_os_error
 from wanrec.reconcile.errors import ErrorCode, WanrecError
@@ -213,7 +214,7 @@ class Desk:
         total = 0
         if entry.size:
             with provider.open_range(located, 0, None) as body:
-                buffer = memoryview(bytearray(min(_CHUNK, entry.size + 1)))
+                buffer = page_aligned(min(_CHUNK, entry.size + 1))
                 while total <= entry.size and (count := body.readinto(buffer)):
                     take(buffer[:count])
                     git.update(buffer[:count])

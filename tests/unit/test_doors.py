@@ -53,6 +53,7 @@ LEVELS: tuple[tuple[str, int], ...] = (
     ("state/model", 1),
     ("state/clocks", 1),
     ("reconcile/part_digests", 1),
+    ("reconcile/buffers", 1),
     ("reconcile/trust", 2),
     ("reconcile/planfile*", 2),
     ("reconcile/plan*", 2),
