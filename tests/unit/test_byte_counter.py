@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 from pathlib import Path
 
 import pytest
@@ -14,21 +15,28 @@ from wanrec.reconcile.cli.session import Session
 GIB = 1 << 30
 
 
+def _shown(terminal: int, end: str) -> str:
+    """What a terminal got up to `end`: it comes in pieces, a while after it was written."""
+    shown = ""
+    while end not in shown and select.select([terminal], [], [], 10)[0]:
+        shown += os.read(terminal, 4096).decode()
+    return shown
+
+
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo terminals here")
 def test_a_terminal_shows_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """The line is drawn over itself, and is gone before anything else is said."""
     monkeypatch.setattr(lock_cmds, "_DRAW_AFTER_S", 0.0)
     monkeypatch.setattr(lock_cmds, "_DRAW_EVERY_S", 0.0)
     seen, own = os.openpty()
-    os.set_blocking(seen, False)  # what was not drawn is a failure, and no wait
-    with os.fdopen(seen, "rb") as terminal, os.fdopen(own, "w") as stderr:
+    with os.fdopen(seen, "rb"), os.fdopen(own, "w") as stderr:
         with contextlib.redirect_stderr(stderr):
             session = Session()
             count = lock_cmds.ByteCounter(session, "Hashed")
             count(3 << 20)
             count(GIB)
             session.say("Warning: x")
-        shown = os.read(terminal.fileno(), 4096).decode()
+        shown = _shown(seen, "\n")
     first, second = shown.split("Hashed ")[1:]
     assert first.startswith("3.0 MiB, ") and second.startswith("1.0 GiB, ")
     assert shown.endswith(" \rWarning: x\r\n") and shown.count("\n") == 1
