@@ -11,7 +11,6 @@ import errno
 import hashlib
 import os
 import sys
-import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -22,14 +21,13 @@ from wanrec.providers.pacing import Pace
 from wanrec.providers.resume import Intervals
 from wanrec.providers.salvage import Salvage
 from wanrec.providers.writeback import start_writeback
-from wanrec.reconcile.buffers import page_aligned
+from wanrec.reconcile.buffers import thread_buffer
 from wanrec.reconcile.errors import ErrorCode, WanrecError
 from wanrec.reconcile.model import Via
 from wanrec.reconcile.part_digests import PartDigests, hasher
 
 __all__ = ["Copied", "LocalCopy"]
 
-_local = threading.local()
 _FICLONE = 0x40049409
 _OURS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
@@ -88,7 +86,7 @@ class LocalCopy:
 
     def _copy_inline(self, source: int, part: int, size: int) -> Copied:
         digest = hashlib.sha256()
-        view = _buffer()
+        view = thread_buffer()
         offset = 0
         while offset < size:
             chunk = self._read(source, view[: min(len(view), size - offset)], offset)
@@ -158,7 +156,7 @@ class LocalCopy:
             return 0
 
     def _copy_through_memory(self, source: int, part: int, want: int, offset: int) -> int:
-        chunk = self._read(source, page_aligned(want), offset)
+        chunk = self._read(source, thread_buffer()[:want], offset)
         self._write(part, chunk, offset)
         return len(chunk)
 
@@ -183,14 +181,6 @@ class LocalCopy:
             f"{self.path!r} changed at the source while it was read",
             hint="wait until it is complete there, then apply again",
         )
-
-
-def _buffer() -> memoryview:
-    """One buffer a thread: fresh memory costs a small file more than its copy."""
-    buffer: memoryview | None = getattr(_local, "buffer", None)
-    if buffer is None:
-        buffer = _local.buffer = page_aligned(MIB)
-    return buffer
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int, int, int]:

@@ -9,8 +9,24 @@ was given. `docs/adr/0012-http-over-own-sockets.md` has the figures.
 from __future__ import annotations
 
 import mmap
+import threading
 
-__all__ = ["page_aligned"]
+__all__ = ["page_aligned", "thread_buffer"]
+
+_SIZE = 1 << 20
+_local = threading.local()
+
+
+def thread_buffer() -> memoryview:
+    """Return the 1 MiB of the calling thread: fresh memory costs a small file more than its bytes.
+
+    What is in it is good until this thread asks again; so a function that holds it calls nobody
+    who may ask too.
+    """
+    buffer: memoryview | None = getattr(_local, "buffer", None)
+    if buffer is None:
+        buffer = _local.buffer = page_aligned(_SIZE)
+    return buffer
 
 
 def page_aligned(size: int) -> memoryview:

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from wanrec.reconcile.buffers import page_aligned
+from wanrec.reconcile.buffers import thread_buffer
 from wanrec.reconcile.content_rules import (
     HEAD_BYTES,
     TAIL_BYTES,
@@ -49,7 +49,6 @@ _BATCH = 16
 _Item = TypeVar("_Item")
 _Read = Callable[[int, int], bytes]
 """(offset, count) → at most `count` bytes from there."""
-_local = threading.local()
 
 
 class Beside(Protocol):
@@ -93,9 +92,9 @@ def hash_fd(
     total = 0
     if size is None or size > CHUNK:
         _expect_sequential(fd)
-        view = _buffer()
+        view = thread_buffer()
     else:
-        view = _buffer()[: max(size + 1, 4096)]
+        view = thread_buffer()[: max(size + 1, 4096)]
     while count := _read_into(fd, view):
         digest.update(view[:count])
         total += count
@@ -270,13 +269,6 @@ def _header_problem(read: _Read, size: int) -> str | None:
     if len(header) < length:
         return "the file became shorter while it was read"
     return check_header(header, size - 8 - length)
-
-
-def _buffer() -> memoryview:
-    buffer: memoryview | None = getattr(_local, "buffer", None)
-    if buffer is None:
-        buffer = _local.buffer = page_aligned(CHUNK)
-    return buffer
 
 
 def _read_at(fd: int, offset: int, count: int) -> bytes:

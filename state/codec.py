@@ -139,10 +139,10 @@ def decode(data: bytes, where: str) -> State:
         if "::" not in address:
             raise _corrupt(where, f"not an address: {address!r}")
         # The disk refuses such a path too, but would blame a spec for it.
-        if (".." in file.path or file.path[:1] == "/") and _strays(file):
+        if _leaves_root(file.path):
             raise _corrupt(where, f"not a path below the root: {file.path!r}")
     for model in wire.models.values():
-        if _strays(model):
+        if _leaves_root(model.directory):
             raise _corrupt(where, f"not a path below the root: {model.directory!r}")
     extra = None
     if data.count(b'":') != _key_count(wire):
@@ -151,12 +151,8 @@ def decode(data: bytes, where: str) -> State:
     return State(**fields, extra=extra)
 
 
-def _strays(record: object) -> bool:
-    """True when what it records would lie outside the root."""
-    match record:
-        case FileRecord(path=path) | ModelRecord(directory=path):
-            return path[:1] == "/" or ".." in path.split("/")
-    return False
+def _leaves_root(path: str) -> bool:
+    return path[:1] == "/" or (".." in path and ".." in path.split("/"))
 
 
 def _key_count(wire: _Wire) -> int:
@@ -251,8 +247,7 @@ def salvage_lines(data: bytes) -> State:
         if text.startswith(b'"') and text.endswith(b"{"):
             table = text.split(b'"')[1].decode("ascii", "replace")
         elif table in tables and line.startswith(b" "):
-            found = _parsed(b"{%s}" % text, _entry_decoder(table))
-            tables[table].update({key: one for key, one in found.items() if not _strays(one)})
+            tables[table].update(_parsed(b"{%s}" % text, _entry_decoder(table)))
         elif text.startswith(b'"'):
             for name, value in _parsed(b"{%s}" % text, _entry_decoder("")).items():
                 if name in head and isinstance(value, type(head[name])):
@@ -261,8 +256,8 @@ def salvage_lines(data: bytes) -> State:
         lineage=head["lineage"],
         root_id=head["root_id"],
         serial=max(0, head["serial"]),
-        models=tables["models"],
-        files=tables["files"],
+        models={k: m for k, m in tables["models"].items() if not _leaves_root(m.directory)},
+        files={k: f for k, f in tables["files"].items() if not _leaves_root(f.path)},
         projects=tables["projects"],
     )
 
